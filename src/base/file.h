@@ -1,0 +1,42 @@
+/* Files: mapped reading, atomic writing. A reader of a path sees the old or the new content, never a part. */
+#ifndef DRPO_BASE_FILE_H
+#define DRPO_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+
+typedef struct MappedFile {
+    const uint8_t *data; /* read-only, NULL when size is 0 */
+    size_t size;
+} MappedFile;
+
+int file_map(const char *path, MappedFile *out, Error *err);
+void file_unmap(MappedFile *f);
+/* Whole file with a terminating 0; text in the arena. Refuses more than `limit` bytes. */
+int file_read_text(const char *path, size_t limit, Arena *a, char **text, size_t *size, Error *err);
+/* Writes path.tmp.<pid>, fsyncs, renames, fsyncs the folder. On failure the temporary file is removed. */
+int file_write_atomic(const char *path, const void *data, size_t size, Error *err);
+/* The same in steps, for content that is produced piece by piece. */
+typedef struct AtomicFile {
+    FILE *stream;
+    char path[1024], tmp[1088];
+} AtomicFile;
+int atomic_open(AtomicFile *f, const char *path, Error *err);
+int atomic_write(AtomicFile *f, const void *data, size_t size, Error *err);
+int atomic_commit(AtomicFile *f, Error *err); /* closes in every case */
+void atomic_abort(AtomicFile *f);             /* no-op after commit */
+
+int dir_make(const char *path, Error *err); /* with parents; fine when it exists */
+int dir_remove(const char *path, Error *err); /* recursively */
+/* fsyncs every file of folder `tmp`, renames it to `path` (which must not exist) and fsyncs the parent. */
+int dir_commit(const char *tmp, const char *path, Error *err);
+bool file_exists(const char *path);
+bool dir_exists(const char *path);
+char *path_join(Arena *a, const char *folder, const char *name);
+void sha256_hex(const void *data, size_t size, char hex[65]);
+
+#endif

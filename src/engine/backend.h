@@ -1,0 +1,50 @@
+/* The seam between graphs and devices. Everything device-specific lives behind this struct, in engine/<backend>/.
+ *
+ * ref: naive loops in double precision, the oracle of the tests. cpu: oneDNN for convolutions and matrix products, own kernels
+ * for the rest, float32. A backend stores "real" values in elements of real_bytes (ref 8, cpu 4); integers are int32. */
+#ifndef DRPO_ENGINE_BACKEND_H
+#define DRPO_ENGINE_BACKEND_H
+
+#include "engine/graph.h"
+
+typedef struct Backend Backend;
+typedef struct Kernel Kernel;
+
+/* One prepared node: chosen once at plan time, run many times. */
+struct Kernel {
+    /* in[i] is NULL for an absent optional input. PARAM inputs: frozen ones may be NULL when the kernel keeps a packed copy
+     * (uses_param(i) false), trainable ones point at the backend's current copy. Returns 0 or a negative code. */
+    int (*run)(const Kernel *k, void *out, void *const *in, void *workspace);
+    void (*release)(Kernel *k); /* frees state; may be NULL */
+    void *state;
+    size_t workspace; /* bytes of scratch needed while running */
+};
+
+struct Backend {
+    const char *name;
+    size_t real_bytes;
+    bool (*supports)(const Backend *b, const Node *n);
+    int (*prepare)(Backend *b, const Node *n, Kernel *out, Error *err);
+    /* Address of a parameter's values in this backend's element type, converted or copied once per Param (frozen) or refreshed
+     * by refresh() (trainable). */
+    int (*param)(Backend *b, Param *p, void **address, Error *err);
+    void (*refresh)(Backend *b, Param *p);           /* a trainable Param's values have changed; may be NULL */
+    void *(*alloc)(Backend *b, size_t bytes);        /* 64-byte aligned, pages touched */
+    void (*free)(Backend *b, void *p, size_t bytes);
+    /* Host float32/int32 <-> device elements. Rank-4 activations cross as NCHW on the host side. */
+    void (*copy_in)(Backend *b, const Node *n, const void *host, void *device);
+    void (*copy_out)(Backend *b, const Node *n, const void *device, void *host);
+    void (*sync)(Backend *b);                        /* may be NULL */
+    void (*destroy)(Backend *b);
+    size_t (*packed_bytes)(const Backend *b);        /* memory held for packed weights */
+};
+
+/* True where prepare()d kernels of this op may write their output over input `i` (elementwise ops, residuals). Plan asks it. */
+bool op_may_overwrite(const Node *n, int i);
+bool op_is_view(Op op);
+
+Backend *backend_ref_new(Error *err);
+Backend *backend_cpu_new(int threads, Error *err); /* threads 0: one per core */
+void backend_free(Backend *b);
+
+#endif
