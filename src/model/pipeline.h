@@ -1,0 +1,35 @@
+/* Pipeline: a diffusers folder opened: configs checked, weights mapped, nothing computed yet.
+ *
+ *   model_index.json, scheduler/scheduler_config.json, tokenizer/, text_encoder/, unet/, vae/ */
+#ifndef DRPO_MODEL_PIPELINE_H
+#define DRPO_MODEL_PIPELINE_H
+
+#include "model/clip_text.h"
+#include "model/tokenizer.h"
+#include "model/unet.h"
+#include "model/vae.h"
+
+/* The one step of a one-step generator: UNet input = input_scale z, x0 = z_factor z - eps_factor eps. */
+typedef struct OneStep {
+    float timestep;    /* 999 */
+    float input_scale; /* stock: sigma / sqrt(sigma^2 + 1); released: 1 */
+    float z_factor, eps_factor;
+} OneStep;
+
+typedef struct Pipeline {
+    char *folder;
+    UnetConfig unet;
+    VaeConfig vae;
+    ClipTextConfig text;
+    Weights *unet_weights, *vae_weights, *text_weights;
+    Tokenizer *tokenizer;
+    OneStep stock, released;
+    int latent_channels, latent_size; /* of the default resolution */
+    int factor;                       /* pixels per latent */
+    char sha256[65];                  /* of the UNet file: which base an adapter belongs to */
+} Pipeline;
+
+int pipeline_open(const char *folder, Pipeline **out, Error *err);
+void pipeline_free(Pipeline *p);
+
+#endif

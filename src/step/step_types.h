@@ -1,0 +1,65 @@
+/* What the stages of one update hand to each other. Stages include this file and never one another; step.c joins them.
+ *
+ *     prompt -> text -> noise -> generate -> decode -> reward -> select -> feature -> drift -> gradient -> optimize */
+#ifndef DRPO_STEP_TYPES_H
+#define DRPO_STEP_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* One line of a prompt file. */
+typedef struct Prompt {
+    const char *text;
+    const char *tag;      /* GenEval tag or NULL */
+    const char *metadata; /* the line's JSON or NULL */
+} Prompt;
+
+/* Pictures of one prompt, 8-bit RGB [count,height,width,3]. */
+typedef struct Pictures {
+    const uint8_t *rgb;
+    int count, height, width;
+} Pictures;
+
+enum { MAX_CANDIDATES = 1024, MAX_REWARDS = 8, MAX_FEATURE_KEYS = 32, MAX_RADII = 8 };
+
+/* Which candidates attract and which repel. */
+typedef struct Selection {
+    int n_pos, n_neg;
+    int pos[MAX_CANDIDATES]; /* candidate indices, best first */
+    int neg[MAX_CANDIDATES]; /* worst last */
+    bool skip;               /* the scores say nothing: equal or not finite */
+} Selection;
+
+/* Options of the drift term. Defaults: the paper's SD-Turbo recipe. */
+typedef struct DriftOptions {
+    int kernel; /* 0 laplacian, 1 rbf, 2 cosine */
+    float radii[MAX_RADII];
+    int n_radii;
+    float w_pos, w_neg; /* preference term */
+    float w_ref, w_ref_neg; /* reference term */
+    float lambda_ref;   /* 0: no reference term */
+    bool mask_reference; /* mask the paired reference entry too (not in the paper) */
+} DriftOptions;
+
+/* One feature key of all candidates of a prompt: [K, tokens, dim]. */
+typedef struct FeatureSet {
+    int tokens, dim;
+    float *policy, *reference, *grad; /* grad: d(loss)/d(policy features), written by drift */
+} FeatureSet;
+
+/* What one update reports. */
+typedef struct StepStats {
+    double reward_mean, reward_std, reward_best, reward_worst; /* of the ensemble's raw values, weighted mean over rewards */
+    double raw_mean[MAX_REWARDS];                              /* of each reward */
+    double pref_loss, ref_loss, feature_scale, grad_norm, lr;
+    double diversity;   /* mean pairwise RMS distance of candidates' latents */
+    int prompts_used, prompts_skipped, candidates;
+    double seconds[8];  /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
+} StepStats;
+
+enum { PHASE_TEXT, PHASE_GENERATE, PHASE_REFERENCE, PHASE_DECODE, PHASE_REWARD, PHASE_FEATURES, PHASE_BACKWARD, PHASE_OPTIMIZER, PHASES };
+
+#endif
