@@ -26,10 +26,14 @@ typedef struct Pipeline {
     OneStep stock, released;
     int latent_channels, latent_size; /* of the default resolution */
     int factor;                       /* pixels per latent */
-    char sha256[65];                  /* of the UNet file: which base an adapter belongs to */
+    char sha256[65];                  /* filled by pipeline_sha256 */
 } Pipeline;
 
 int pipeline_open(const char *folder, Pipeline **out, Error *err);
 void pipeline_free(Pipeline *p);
+/* SHA-256 of the UNet's file, read on first use: says which base an adapter belongs to. */
+const char *pipeline_sha256(Pipeline *p);
+/* Registers the UNet's target modules in `targets` and every linear module in `all` (either may be NULL); lora_allocate comes next. */
+int pipeline_register(Pipeline *p, Adapter *targets, Adapter *all, Error *err);
 
 #endif
