@@ -12,12 +12,13 @@ typedef struct Kernel Kernel;
 
 /* One prepared node: chosen once at plan time, run many times. */
 struct Kernel {
-    /* in[i] is NULL for an absent optional input. PARAM inputs: frozen ones may be NULL when the kernel keeps a packed copy
-     * (uses_param(i) false), trainable ones point at the backend's current copy. Returns 0 or a negative code. */
+    /* in[i] is NULL for an absent optional input and for a parameter of `packed`; other PARAM inputs point at what
+     * Backend.param gave when the plan was made. Returns 0 or a negative code. */
     int (*run)(const Kernel *k, void *out, void *const *in, void *workspace);
     void (*release)(Kernel *k); /* frees state; may be NULL */
     void *state;
     size_t workspace; /* bytes of scratch needed while running */
+    unsigned packed;  /* bit i set by prepare: input i is a parameter of which the kernel keeps its own (packed) copy */
 };
 
 struct Backend {
