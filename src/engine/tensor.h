@@ -2,7 +2,8 @@
  *
  * Shapes are written in PyTorch order: images [N,C,H,W], tokens [N,T,C], linear weights [out,in], convolution weights
  * [out,in,kh,kw]. In memory a rank-4 ACTIVATION is channels-last ([N,H,W,C]), so image <-> tokens costs nothing; tensors
- * of rank 1-3 are row-major. Weights keep the file's order; a backend may pack its own copy. */
+ * of rank 1-3 are row-major. Weights keep the file's order; a backend may pack its own copy. The gradient of a convolution's
+ * weight is a computed node like any other: channels-last in memory ([out,kh,kw,in]), [out,in,kh,kw] once it is read. */
 #ifndef DRPO_ENGINE_TENSOR_H
 #define DRPO_ENGINE_TENSOR_H
 
