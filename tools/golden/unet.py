@@ -10,13 +10,13 @@ CROSS_UP, PLAIN_UP = "CrossAttnUpBlock2D", "UpBlock2D"
 RANDOM = {
     # The layout of SD 2.1: four levels, linear projections, head counts per level (under the misnamed attention_head_dim).
     "unet_sd": dict(
-        block_out_channels=(8, 16, 24, 24), down_block_types=(CROSS_DOWN,) * 3 + (PLAIN_DOWN,), up_block_types=(PLAIN_UP,) + (CROSS_UP,) * 3,
-        attention_head_dim=(1, 2, 3, 3), layers_per_block=2, transformer_layers_per_block=2, use_linear_projection=True,
+        block_out_channels=(8, 12, 16, 16), down_block_types=(CROSS_DOWN,) * 3 + (PLAIN_DOWN,), up_block_types=(PLAIN_UP,) + (CROSS_UP,) * 3,
+        attention_head_dim=(1, 3, 2, 4), layers_per_block=2, transformer_layers_per_block=2, use_linear_projection=True,
         resnet_time_scale_shift="scale_shift", cross_attention_dim=20, norm_num_groups=4, upcast_attention=True),
     # The layout of SDXL: no attention at full size, growing transformer depth, text and size conditioning added to the time.
     "unet_sdxl": dict(
-        block_out_channels=(8, 16, 32), down_block_types=(PLAIN_DOWN, CROSS_DOWN, CROSS_DOWN), up_block_types=(CROSS_UP, CROSS_UP, PLAIN_UP),
-        attention_head_dim=(1, 2, 4), layers_per_block=2, transformer_layers_per_block=(1, 2, 3), use_linear_projection=True,
+        block_out_channels=(8, 16, 24), down_block_types=(PLAIN_DOWN, CROSS_DOWN, CROSS_DOWN), up_block_types=(CROSS_UP, CROSS_UP, PLAIN_UP),
+        attention_head_dim=(1, 2, 3), layers_per_block=2, transformer_layers_per_block=(1, 2, 3), use_linear_projection=True,
         cross_attention_dim=20, norm_num_groups=4, addition_embed_type="text_time", addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + 20),
     # The layout of SD 1.x (1x1 convolutions around the transformer) with asymmetric padding and what else may be set.
