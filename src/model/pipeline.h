@@ -33,7 +33,8 @@ int pipeline_open(const char *folder, Pipeline **out, Error *err);
 void pipeline_free(Pipeline *p);
 /* SHA-256 of the UNet's file, read on first use: says which base an adapter belongs to. */
 const char *pipeline_sha256(Pipeline *p);
-/* Registers the UNet's target modules in `targets` and every linear module in `all` (either may be NULL); lora_allocate comes next. */
+/* Registers the UNet's target modules in `targets` and every linear module in `all` (either may be NULL); lora_allocate
+ * comes next. */
 int pipeline_register(Pipeline *p, Adapter *targets, Adapter *all, Error *err);
 
 #endif

@@ -1,0 +1,92 @@
+/* Decode pass: builds, plans and runs the VAE decoder. The third stage of the update, and the end of sampling. */
+#include "model/decode_pass.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/plan.h"
+
+struct DecodePass {
+    Arena *arena;
+    Plan *plan;
+    Value latents, image;
+    int batch;
+    size_t latent_count, plane; /* C*h*w; H*W of the picture */
+    float *input, *pixels;      /* [batch,C,h,w], [batch,3,H,W] */
+};
+
+static int build(DecodePass *d, Pipeline *p, Backend *b, int height, int width, Error *err) {
+    d->arena = arena_new();
+    Graph *g = d->arena ? graph_new(d->arena) : NULL;
+    if (!g) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");
+    Build layers = {.g = g, .weights = p->vae_weights};
+    d->latents = input(g, "latents", DT_F32, shape4(d->batch, p->vae.latent_channels, height, width));
+    Value scaled = affine(g, d->latents, 1.0f / p->vae.scaling_factor, p->vae.shift_factor);
+    d->image = output(g, vae_decode(&layers, &p->vae, scaled), "image");
+    TRY(graph_check(g, err));
+    TRY(fuse_graph(g, err));
+    TRY(plan_new(g, b, &d->plan, err));
+    d->latent_count = (size_t)(shape_count(d->latents->shape) / d->batch);
+    d->plane = (size_t)(d->image->shape.dim[2] * d->image->shape.dim[3]);
+    d->input = malloc((size_t)d->batch * d->latent_count * sizeof(float));
+    d->pixels = malloc((size_t)d->batch * 3 * d->plane * sizeof(float));
+    if (!d->input || !d->pixels) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");
+    return 0;
+}
+
+int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out, Error *err) {
+    DecodePass *d = calloc(1, sizeof *d);
+    if (!d) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");
+    d->batch = batch;
+    int code = build(d, p, b, height, width, err);
+    if (code < 0) {
+        decode_pass_free(d);
+        return code;
+    }
+    *out = d;
+    return 0;
+}
+
+void decode_pass_free(DecodePass *d) {
+    if (!d) return;
+    plan_free(d->plan);
+    arena_free(d->arena);
+    free(d->input);
+    free(d->pixels);
+    free(d);
+}
+
+size_t decode_pass_bytes(const DecodePass *d) { return plan_peak(d->plan); }
+
+int decode_pass_bind(DecodePass *d, void *memory, Error *err) { return plan_bind(d->plan, memory, err); }
+
+/* lrintf rounds half to even, as PIL and numpy do. NaN becomes 0 here; the caller has checked the latents. */
+static uint8_t to_byte(float v) {
+    float unit = v * 0.5f + 0.5f;
+    if (!(unit > 0)) return 0;
+    if (unit > 1) return 255;
+    return (uint8_t)lrintf(unit * 255.0f);
+}
+
+static void store(const DecodePass *d, int count, uint8_t *rgb) {
+    for (int i = 0; i < count; i++)
+        for (int c = 0; c < 3; c++) {
+            const float *from = d->pixels + ((size_t)i * 3 + (size_t)c) * d->plane;
+            uint8_t *to = rgb + (size_t)i * 3 * d->plane + c;
+            for (size_t at = 0; at < d->plane; at++) to[3 * at] = to_byte(from[at]);
+        }
+}
+
+int decode_pass_run(DecodePass *d, const float *latents, int count, uint8_t *rgb, Error *err) {
+    for (int first = 0; first < count; first += d->batch) {
+        int n = count - first < d->batch ? count - first : d->batch;
+        memcpy(d->input, latents + (size_t)first * d->latent_count, (size_t)n * d->latent_count * sizeof(float));
+        memset(d->input + (size_t)n * d->latent_count, 0, (size_t)(d->batch - n) * d->latent_count * sizeof(float));
+        plan_write(d->plan, d->latents, d->input);
+        TRY(plan_run(d->plan, err));
+        plan_read(d->plan, d->image, d->pixels);
+        store(d, n, rgb + (size_t)first * 3 * d->plane);
+    }
+    return 0;
+}

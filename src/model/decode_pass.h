@@ -1,0 +1,20 @@
+/* Decode pass: latents -> 8-bit pictures through the VAE decoder, one planned graph.
+ *
+ *     image = decode(x0 / scaling + shift);   byte = round(255 clamp((image + 1) / 2, 0, 1)) */
+#ifndef DRPO_MODEL_DECODE_PASS_H
+#define DRPO_MODEL_DECODE_PASS_H
+
+#include "engine/backend.h"
+#include "model/pipeline.h"
+
+typedef struct DecodePass DecodePass;
+
+int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out,
+                    Error *err); /* latent size */
+void decode_pass_free(DecodePass *d);
+size_t decode_pass_bytes(const DecodePass *d);
+int decode_pass_bind(DecodePass *d, void *memory, Error *err);
+/* latents [count,C,h,w], any count -> rgb [count,f h,f w,3] */
+int decode_pass_run(DecodePass *d, const float *latents, int count, uint8_t *rgb, Error *err);
+
+#endif

@@ -1,0 +1,213 @@
+/* Generator pass: builds, plans and runs the graph described in generator_pass.h. In the update it serves three stages:
+ * generate (forward), feature (policy and reference rows) and gradient (backward). */
+#include "model/generator_pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/autodiff.h"
+#include "engine/plan.h"
+
+struct GeneratorPass {
+    Arena *arena;
+    Graph *graph;
+    Plan *plan;
+    Backend *backend;
+    GeneratorPassOptions options;
+    int n_features;
+    Value noise, time, text, latents;
+    Value *feature, *seed; /* [n_features] */
+    Value *grad;           /* [2 n_pair]: A then B of each pair; NULL where nothing depends on it */
+    float *time_values;    /* [C0] */
+    float *staging;        /* padded inputs or one gradient, floats */
+    size_t image_count;    /* C*h*w */
+};
+
+static Value clean_latents(GeneratorPass *g, const Pipeline *p, Value eps) {
+    const OneStep *o = g->options.released_x0 ? &p->released : &p->stock;
+    return add(g->graph, affine(g->graph, g->noise, o->z_factor, 0), affine(g->graph, eps, -o->eps_factor, 0));
+}
+
+/* Inputs, UNet, x0 and features; everything before autodiff. */
+static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
+    const GeneratorPassOptions *o = &g->options;
+    Build build = {.g = g->graph, .weights = p->unet_weights, .adapter = o->adapter};
+    const OneStep *one = o->released_x0 ? &p->released : &p->stock;
+    int time_width = p->unet.channels[0];
+    g->noise = input(g->graph, "noise", DT_F32, shape4(o->batch, p->unet.in_channels, o->height, o->width));
+    g->time = input(g->graph, "time", DT_F32, shape2(1, time_width));
+    g->text = input(g->graph, "text", DT_F32, shape3(1, o->text_tokens, o->text_width));
+    g->time_values = arena_alloc(g->arena, (size_t)time_width * sizeof(float));
+    if (!g->time_values) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
+    timestep_embedding(one->timestep, time_width, p->unet.flip_sin_to_cos, (float)p->unet.freq_shift, g->time_values);
+
+    Value scaled = affine(g->graph, g->noise, one->input_scale, 0);
+    Value eps = unet_build(&build, &p->unet, scaled, g->time, g->text, NULL);
+    g->latents = output(g->graph, clean_latents(g, p, eps), "latents");
+    TRY(graph_check(g->graph, err));
+    if (!o->features) return 0;
+
+    g->n_features = o->features->count;
+    g->feature = arena_alloc(g->arena, (size_t)g->n_features * sizeof(Value));
+    g->seed = arena_alloc(g->arena, (size_t)g->n_features * sizeof(Value));
+    if (!g->feature || !g->seed) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
+    TRY(o->features->build(o->features->maps, &build, g->latents, g->feature, err));
+    for (int i = 0; i < g->n_features; i++) g->feature[i] = output(g->graph, g->feature[i], "feature");
+    return graph_check(g->graph, err);
+}
+
+static int append_backward(GeneratorPass *g, Error *err) {
+    const Adapter *a = g->options.adapter;
+    int leaves = 2 * a->n_pair;
+    Value *leaf = arena_alloc(g->arena, (size_t)leaves * sizeof(Value));
+    g->grad = arena_alloc(g->arena, (size_t)leaves * sizeof(Value));
+    if (!leaf || !g->grad) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
+    for (int i = 0; i < a->n_pair; i++) {
+        leaf[2 * i] = param(g->graph, &a->pair[i].a);
+        leaf[2 * i + 1] = param(g->graph, &a->pair[i].b);
+    }
+    for (int i = 0; i < g->n_features; i++) g->seed[i] = input(g->graph, "seed", DT_F32, g->feature[i]->shape);
+    return graph_backward(g->graph, g->feature, g->seed, g->n_features, leaf, leaves, g->grad, err);
+}
+
+static int build_graph(GeneratorPass *g, Pipeline *p, Error *err) {
+    const GeneratorPassOptions *o = &g->options;
+    g->arena = arena_new();
+    g->graph = g->arena ? graph_new(g->arena) : NULL;
+    if (!g->graph) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
+    if (o->backward && (!o->adapter || !o->features))
+        return fail(err, DRPO_E_INTERNAL, "generator: a gradient needs an adapter and features");
+    g->image_count = (size_t)p->unet.in_channels * (size_t)o->height * (size_t)o->width;
+    TRY(append_forward(g, p, err));
+    TRY(fuse_graph(g->graph, err));
+    if (!o->backward) return 0;
+    TRY(append_backward(g, err));
+    size_t peak;
+    return recompute_graph(g->graph, g->backend, o->budget, &peak, err);
+}
+
+int generator_pass_measure(Pipeline *p, Backend *b, const GeneratorPassOptions *o, size_t *bytes, Error *err) {
+    GeneratorPass g = {.backend = b, .options = *o};
+    int code = build_graph(&g, p, err);
+    if (code >= 0) *bytes = plan_measure(g.graph, b);
+    arena_free(g.arena);
+    return code;
+}
+
+static size_t staging_floats(const GeneratorPass *g) {
+    size_t n = g->image_count * (size_t)g->options.batch;
+    for (int i = 0; i < g->n_features; i++) {
+        size_t feature = (size_t)shape_count(g->feature[i]->shape);
+        if (feature > n) n = feature;
+    }
+    for (int i = 0; g->grad && i < g->options.adapter->n_pair; i++) {
+        const LoraPair *pair = &g->options.adapter->pair[i];
+        size_t widest = (size_t)(pair->in > pair->out ? pair->in : pair->out) * (size_t)pair->rank;
+        if (widest > n) n = widest;
+    }
+    return n;
+}
+
+int generator_pass_new(Pipeline *p, Backend *b, const GeneratorPassOptions *o, GeneratorPass **out, Error *err) {
+    GeneratorPass *g = calloc(1, sizeof *g);
+    if (!g) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
+    g->backend = b;
+    g->options = *o;
+    int code = build_graph(g, p, err);
+    if (code >= 0) code = plan_new(g->graph, b, &g->plan, err);
+    if (code >= 0) {
+        g->staging = malloc(staging_floats(g) * sizeof(float));
+        if (!g->staging) code = fail(err, DRPO_E_MEMORY, "generator: out of memory");
+    }
+    if (code < 0) {
+        generator_pass_free(g);
+        return code;
+    }
+    *out = g;
+    return 0;
+}
+
+void generator_pass_free(GeneratorPass *g) {
+    if (!g) return;
+    plan_free(g->plan);
+    arena_free(g->arena);
+    free(g->staging);
+    free(g);
+}
+
+size_t generator_pass_bytes(const GeneratorPass *g) { return plan_peak(g->plan); }
+
+int generator_pass_bind(GeneratorPass *g, void *memory, Error *err) { return plan_bind(g->plan, memory, err); }
+
+int generator_pass_batch(const GeneratorPass *g) { return g->options.batch; }
+
+int generator_pass_feature(const GeneratorPass *g, int i, int *tokens, int *dim) {
+    if (i < 0 || i >= g->n_features) return -1;
+    *tokens = (int)g->feature[i]->shape.dim[1];
+    *dim = (int)g->feature[i]->shape.dim[2];
+    return 0;
+}
+
+/* Rows beyond `count` repeat the last one, so that padding stays finite and never slower than real work. */
+static void write_padded(GeneratorPass *g, Value node, const float *rows, size_t row, int count, bool zero) {
+    int batch = g->options.batch;
+    if (count == batch) {
+        plan_write(g->plan, node, rows);
+        return;
+    }
+    memcpy(g->staging, rows, row * (size_t)count * sizeof(float));
+    for (int i = count; i < batch; i++) {
+        float *to = g->staging + row * (size_t)i;
+        if (zero)
+            memset(to, 0, row * sizeof(float));
+        else
+            memcpy(to, rows + row * (size_t)(count - 1), row * sizeof(float));
+    }
+    plan_write(g->plan, node, g->staging);
+}
+
+int generator_pass_forward(GeneratorPass *g, const float *text, const float *noise, int count, Error *err) {
+    plan_write(g->plan, g->time, g->time_values);
+    plan_write(g->plan, g->text, text);
+    write_padded(g, g->noise, noise, g->image_count, count, false);
+    return plan_run_forward(g->plan, err);
+}
+
+static void read_rows(GeneratorPass *g, Value node, size_t row, float *rows, int count) {
+    if (count == g->options.batch) {
+        plan_read(g->plan, node, rows);
+        return;
+    }
+    plan_read(g->plan, node, g->staging);
+    memcpy(rows, g->staging, row * (size_t)count * sizeof(float));
+}
+
+void generator_pass_latents(GeneratorPass *g, float *latents, int count) {
+    read_rows(g, g->latents, g->image_count, latents, count);
+}
+
+static size_t feature_row(const GeneratorPass *g, int i) {
+    return (size_t)(g->feature[i]->shape.dim[1] * g->feature[i]->shape.dim[2]);
+}
+
+void generator_pass_features(GeneratorPass *g, int i, float *features, int count) {
+    read_rows(g, g->feature[i], feature_row(g, i), features, count);
+}
+
+static void add_gradient(GeneratorPass *g, Value node, size_t offset, float *grad) {
+    if (!node) return;
+    size_t n = (size_t)shape_count(node->shape);
+    plan_read(g->plan, node, g->staging);
+    for (size_t i = 0; i < n; i++) grad[offset + i] += g->staging[i];
+}
+
+int generator_pass_backward(GeneratorPass *g, const float *const *seeds, int count, float *grad, Error *err) {
+    for (int i = 0; i < g->n_features; i++) write_padded(g, g->seed[i], seeds[i], feature_row(g, i), count, true);
+    TRY(plan_run_backward(g->plan, err));
+    const Adapter *a = g->options.adapter;
+    for (int i = 0; i < a->n_pair; i++) {
+        add_gradient(g, g->grad[2 * i], a->pair[i].offset_a, grad);
+        add_gradient(g, g->grad[2 * i + 1], a->pair[i].offset_b, grad);
+    }
+    return 0;
+}

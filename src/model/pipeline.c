@@ -1,0 +1,208 @@
+/* Pipeline: opens every component of a diffusers folder and builds each network once to nowhere, so that whatever is
+ * missing, unused or unsupported is reported before any work is done. */
+#include "model/pipeline.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "format/json.h"
+
+/* What the supported one-step schedules have in common; other values would sample differently from what is computed
+ * here. */
+static void require_text(const JsonReader *r, const char *key, const char *accepted, const char *missing) {
+    const char *value = json_get_string(r, key, missing);
+    if (value && strcmp(value, accepted) != 0)
+        fail(r->err, DRPO_E_INPUT, "%s: \"%s\" is \"%s\"; a one-step generator of this family has \"%s\"", r->where,
+             key, value, accepted);
+}
+
+/* sigma = sqrt((1 - abar) / abar) of the last training step, in float32 as diffusers computes its table. */
+static float last_sigma(int steps, float first, float last) {
+    float low = sqrtf(first), high = sqrtf(last), product = 1;
+    for (int i = 0; i < steps; i++) {
+        float root = steps > 1 ? low + (high - low) * (float)i / (float)(steps - 1) : low;
+        product *= 1 - root * root;
+    }
+    return sqrtf((1 - product) / product);
+}
+
+/* Four-digit constants of the released trainer: alpha, sigma at t = 999 and at t = 0. */
+static OneStep released_step(void) {
+    const double alpha = 0.0683, sigma = 0.9977, alpha0 = 0.9996, sigma0 = 0.0292;
+    return (OneStep){.timestep = 999,
+                     .input_scale = 1,
+                     .z_factor = (float)(alpha0 / alpha),
+                     .eps_factor = (float)(alpha0 * sigma / alpha - sigma0)};
+}
+
+/* Stock pipeline, one trailing step: sample = sigma z, input sample / sqrt(sigma^2 + 1), x0 = sample - sigma eps. */
+static int read_schedule(Pipeline *p, const char *path, Error *err) {
+    json_t *root;
+    TRY(json_load_path(path, &root, err));
+    JsonReader r = {root, path, err};
+    require_text(&r, "prediction_type", "epsilon", "epsilon");
+    require_text(&r, "beta_schedule", "scaled_linear", "linear");
+    require_text(&r, "timestep_spacing", "trailing", "linspace");
+    int steps = (int)json_get_int(&r, "num_train_timesteps", 1000);
+    float first = (float)json_get_number(&r, "beta_start", 0.0001), last = (float)json_get_number(&r, "beta_end", 0.02);
+    if (json_get_bool(&r, "rescale_betas_zero_snr", false))
+        fail(err, DRPO_E_INPUT, "%s: \"rescale_betas_zero_snr\" true is not supported", path);
+    if (steps < 1 || !(first > 0) || !(last < 1))
+        fail(err, DRPO_E_INPUT, "%s: \"num_train_timesteps\", \"beta_start\" or \"beta_end\" is out of range", path);
+    int code = json_finish(&r);
+    json_decref(root);
+    TRY(code);
+    float sigma = last_sigma(steps, first, last);
+    p->stock = (OneStep){.timestep = (float)(steps - 1),
+                         .input_scale = sigma / sqrtf(sigma * sigma + 1),
+                         .z_factor = sigma,
+                         .eps_factor = sigma};
+    p->released = released_step();
+    return 0;
+}
+
+static int check_index(const char *folder, const char *path, Error *err) {
+    if (!dir_exists(folder)) return fail(err, DRPO_E_INPUT, "--model %s: no such folder", folder);
+    if (!file_exists(path))
+        return fail(err, DRPO_E_INPUT,
+                    "--model %s: no model_index.json; a diffusers folder of a one-step generator is needed", folder);
+    json_t *root;
+    TRY(json_load_path(path, &root, err));
+    JsonReader r = {root, path, err};
+    const char *class_name = json_get_string(&r, "_class_name", "");
+    if (strcmp(class_name, "StableDiffusionPipeline") != 0)
+        fail(err, DRPO_E_INPUT, "%s: \"_class_name\" is \"%s\"; supported: StableDiffusionPipeline", path, class_name);
+    int code = json_finish(&r);
+    json_decref(root);
+    return code;
+}
+
+/* Appends a component's whole network to a graph that is thrown away. */
+typedef int (*Builder)(Pipeline *p, Build *b, Error *err);
+
+static int build_nowhere(Pipeline *p, Weights *weights, Adapter *targets, Adapter *all, Builder builder, Error *err) {
+    Arena *arena = arena_new();
+    Graph *g = arena ? graph_new(arena) : NULL;
+    if (!g) return fail(err, DRPO_E_MEMORY, "%s: out of memory", p->folder);
+    Build build = {.g = g, .weights = weights, .adapter = targets, .registering = targets || all, .all_linears = all};
+    int code = builder(p, &build, err);
+    /* A tensor that is missing makes the graph fail too; its name says more. */
+    if (weights_mistake(weights)) code = weights_finish(weights, err);
+    if (code >= 0) code = graph_check(g, err);
+    arena_free(arena);
+    return code;
+}
+
+static int append_unet(Pipeline *p, Build *b, Error *err) {
+    (void)err;
+    int width = p->unet.channels[0], size = p->unet.sample_size;
+    Value latents = input(b->g, "latents", DT_F32, shape4(1, p->unet.in_channels, size, size));
+    Value time = input(b->g, "time", DT_F32, shape2(1, width));
+    Value text = input(b->g, "text", DT_F32, shape3(1, tokenizer_length(p->tokenizer), p->unet.cross_attention_dim));
+    Value added =
+        p->unet.added_text_time ? input(b->g, "added", DT_F32, shape2(1, p->unet.projection_input_dim)) : NULL;
+    unet_build(b, &p->unet, latents, time, text, added);
+    return 0;
+}
+
+static int append_vae(Pipeline *p, Build *b, Error *err) {
+    (void)err;
+    int size = p->vae.sample_size, small = size / vae_factor(&p->vae);
+    vae_decode(b, &p->vae, input(b->g, "latents", DT_F32, shape4(1, p->vae.latent_channels, small, small)));
+    vae_encode(b, &p->vae, input(b->g, "image", DT_F32, shape4(1, p->vae.in_channels, size, size)));
+    return 0;
+}
+
+static int append_text(Pipeline *p, Build *b, Error *err) {
+    Value last;
+    Value ids = input(b->g, "ids", DT_I32, shape2(1, tokenizer_length(p->tokenizer)));
+    return clip_text_build(b, &p->text, ids, &last, NULL);
+}
+
+static int check_component(Pipeline *p, Weights *weights, Builder builder, Error *err) {
+    TRY(build_nowhere(p, weights, NULL, NULL, builder, err));
+    return weights_finish(weights, err);
+}
+
+static int check_fit(const Pipeline *p, Error *err) {
+    if (p->text.width != p->unet.cross_attention_dim)
+        return fail(err, DRPO_E_INPUT, "%s: text_encoder has width %d, unet expects cross_attention_dim %d", p->folder,
+                    p->text.width, p->unet.cross_attention_dim);
+    if (p->vae.latent_channels != p->unet.in_channels)
+        return fail(err, DRPO_E_INPUT, "%s: vae has %d latent channels, unet expects %d", p->folder,
+                    p->vae.latent_channels, p->unet.in_channels);
+    if (tokenizer_vocab(p->tokenizer) > p->text.vocab)
+        return fail(err, DRPO_E_INPUT, "%s: the tokenizer has %d entries, text_encoder only %d", p->folder,
+                    tokenizer_vocab(p->tokenizer), p->text.vocab);
+    if (tokenizer_length(p->tokenizer) > p->text.positions)
+        return fail(err, DRPO_E_INPUT, "%s: the tokenizer makes %d tokens, text_encoder has %d positions", p->folder,
+                    tokenizer_length(p->tokenizer), p->text.positions);
+    return 0;
+}
+
+static int open_components(Pipeline *p, Arena *paths, Error *err) {
+    const char *unet = path_join(paths, p->folder, "unet"), *vae = path_join(paths, p->folder, "vae");
+    const char *text = path_join(paths, p->folder, "text_encoder");
+    TRY(check_index(p->folder, path_join(paths, p->folder, "model_index.json"), err));
+    TRY(read_schedule(p, path_join(paths, p->folder, "scheduler/scheduler_config.json"), err));
+    TRY(tokenizer_open(path_join(paths, p->folder, "tokenizer"), &p->tokenizer, err));
+    TRY(clip_text_config_read(path_join(paths, text, "config.json"), &p->text, err));
+    TRY(unet_config_read(path_join(paths, unet, "config.json"), &p->unet, err));
+    TRY(vae_config_read(path_join(paths, vae, "config.json"), &p->vae, err));
+    TRY(check_fit(p, err));
+    TRY(weights_open(text, "model", &p->text_weights, err));
+    TRY(weights_open(unet, "diffusion_pytorch_model", &p->unet_weights, err));
+    TRY(weights_open(vae, "diffusion_pytorch_model", &p->vae_weights, err));
+    weights_ignore(p->text_weights, "text_model.embeddings.position_ids");
+    TRY(check_component(p, p->text_weights, append_text, err));
+    TRY(check_component(p, p->unet_weights, append_unet, err));
+    TRY(check_component(p, p->vae_weights, append_vae, err));
+    p->latent_channels = p->unet.in_channels;
+    p->latent_size = p->unet.sample_size;
+    p->factor = vae_factor(&p->vae);
+    return 0;
+}
+
+int pipeline_open(const char *folder, Pipeline **out, Error *err) {
+    Pipeline *p = calloc(1, sizeof *p);
+    Arena *paths = arena_new();
+    int code =
+        p && paths && (p->folder = strdup(folder)) ? 0 : fail(err, DRPO_E_MEMORY, "--model %s: out of memory", folder);
+    if (code >= 0) code = open_components(p, paths, err);
+    arena_free(paths);
+    if (code < 0) {
+        pipeline_free(p);
+        return code;
+    }
+    *out = p;
+    return 0;
+}
+
+void pipeline_free(Pipeline *p) {
+    if (!p) return;
+    weights_free(p->unet_weights);
+    weights_free(p->vae_weights);
+    weights_free(p->text_weights);
+    tokenizer_free(p->tokenizer);
+    free(p->folder);
+    free(p);
+}
+
+const char *pipeline_sha256(Pipeline *p) {
+    MappedFile file;
+    if (p->sha256[0] == 0 && file_map(weights_path(p->unet_weights), &file, NULL) >= 0) {
+        sha256_hex(file.data, file.size, p->sha256);
+        file_unmap(&file);
+    }
+    return p->sha256;
+}
+
+int pipeline_register(Pipeline *p, Adapter *targets, Adapter *all, Error *err) {
+    TRY(build_nowhere(p, p->unet_weights, targets, all, append_unet, err));
+    if (targets && targets->n_pair == 0)
+        return fail(err, DRPO_E_USAGE,
+                    "--lora-targets: the UNet has no linear layer with such a name (e.g. to_q,to_k,to_v,to_out.0)");
+    return 0;
+}
