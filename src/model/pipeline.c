@@ -80,14 +80,15 @@ static int check_index(const char *folder, const char *path, Error *err) {
 }
 
 /* Appends a component's whole network to a graph that is thrown away. */
-typedef int (*Builder)(Pipeline *p, Build *b, Error *err);
+typedef void (*Builder)(Pipeline *p, Build *b);
 
 static int build_nowhere(Pipeline *p, Weights *weights, Adapter *targets, Adapter *all, Builder builder, Error *err) {
     Arena *arena = arena_new();
     Graph *g = arena ? graph_new(arena) : NULL;
     if (!g) return fail(err, DRPO_E_MEMORY, "%s: out of memory", p->folder);
     Build build = {.g = g, .weights = weights, .adapter = targets, .registering = targets || all, .all_linears = all};
-    int code = builder(p, &build, err);
+    int code = 0;
+    builder(p, &build);
     /* A tensor that is missing makes the graph fail too; its name says more. */
     if (weights_mistake(weights)) code = weights_finish(weights, err);
     if (code >= 0) code = graph_check(g, err);
@@ -95,8 +96,7 @@ static int build_nowhere(Pipeline *p, Weights *weights, Adapter *targets, Adapte
     return code;
 }
 
-static int append_unet(Pipeline *p, Build *b, Error *err) {
-    (void)err;
+static void append_unet(Pipeline *p, Build *b) {
     int width = p->unet.channels[0], size = p->unet.sample_size;
     Value latents = input(b->g, "latents", DT_F32, shape4(1, p->unet.in_channels, size, size));
     Value time = input(b->g, "time", DT_F32, shape2(1, width));
@@ -104,21 +104,18 @@ static int append_unet(Pipeline *p, Build *b, Error *err) {
     Value added =
         p->unet.added_text_time ? input(b->g, "added", DT_F32, shape2(1, p->unet.projection_input_dim)) : NULL;
     unet_build(b, &p->unet, latents, time, text, added);
-    return 0;
 }
 
-static int append_vae(Pipeline *p, Build *b, Error *err) {
-    (void)err;
+static void append_vae(Pipeline *p, Build *b) {
     int size = p->vae.sample_size, small = size / vae_factor(&p->vae);
     vae_decode(b, &p->vae, input(b->g, "latents", DT_F32, shape4(1, p->vae.latent_channels, small, small)));
     vae_encode(b, &p->vae, input(b->g, "image", DT_F32, shape4(1, p->vae.in_channels, size, size)));
-    return 0;
 }
 
-static int append_text(Pipeline *p, Build *b, Error *err) {
+static void append_text(Pipeline *p, Build *b) {
     Value last;
     Value ids = input(b->g, "ids", DT_I32, shape2(1, tokenizer_length(p->tokenizer)));
-    return clip_text_build(b, &p->text, ids, &last, NULL);
+    clip_text_build(b, &p->text, ids, &last, NULL);
 }
 
 static int check_component(Pipeline *p, Weights *weights, Builder builder, Error *err) {
