@@ -24,5 +24,18 @@ Value layer_conv(Build *b, Value x, int64_t out, int kernel, int stride, Pad pad
     __attribute__((format(printf, 8, 9)));
 Value layer_group_norm(Build *b, Value x, int groups, float eps, const char *format, ...) __attribute__((format(printf, 5, 6)));
 Value layer_layer_norm(Build *b, Value x, float eps, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* The node of "<module>.<part>" ("weight", "bias"); a missing tensor becomes the graph's mistake, in the words of weights.c. */
+Value layer_weight(Build *b, Shape shape, const char *module, const char *part);
+
+/* Diffusers' ResnetBlock2D: y = (shortcut(x) + conv2(act(norm2(conv1(act(norm1(x))) + temb)))) / output_scale. UNet and VAE. */
+typedef struct ResnetBlock {
+    int groups;
+    float eps;
+    Act act;
+    bool scale_shift;   /* temb gives scale and shift after norm2 instead of a shift before it */
+    float output_scale;
+} ResnetBlock;
+/* x [N,C,H,W], temb [N|1,T], already activated, or NULL -> [N,out,H,W]; one recompute segment. */
+Value block_resnet(Build *b, const ResnetBlock *r, Value x, Value temb, int64_t out, const char *name);
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "model/build.h"
 
-enum { UNET_MAX_BLOCKS = 8 };
+enum { UNET_MAX_BLOCKS = 8, UNET_MAX_LAYERS = 8 };
 
 typedef struct UnetConfig {
     int in_channels, out_channels, sample_size;
@@ -27,7 +27,7 @@ typedef struct UnetConfig {
     int addition_time_embed_dim, projection_input_dim;
     /* what else the supported families use; an unsupported value of any key is an error that names the key */
     int downsample_padding;
-    float mid_block_scale, resnet_out_scale;
+    float mid_block_scale;
     Act act;
 } UnetConfig;
 

@@ -1,0 +1,191 @@
+/* Weights: a mapped safetensors file and a record of who asked for what. A network whose builder and file disagree in
+ * one name or one shape is refused before anything is computed. */
+#include "model/weights.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "format/safetensors.h"
+
+enum { MAX_IGNORED = 16, NAME_LENGTH = 256, PATH_LENGTH = 1024 };
+
+typedef struct Entry {
+    const SafeTensor *tensor;
+    Param param;
+    bool asked;
+} Entry;
+
+struct Weights {
+    SafeFile *file;
+    Entry *entry; /* sorted by name */
+    size_t count;
+    char *ignored[MAX_IGNORED];
+    int n_ignored;
+    char mistake[768];
+};
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const Entry *)a)->tensor->name, ((const Entry *)b)->tensor->name);
+}
+
+static int name_against_entry(const void *name, const void *entry) {
+    return strcmp(name, ((const Entry *)entry)->tensor->name);
+}
+
+static Entry *entry_find(const Weights *w, const char *name) {
+    return bsearch(name, w->entry, w->count, sizeof *w->entry, name_against_entry);
+}
+
+static void remember(Weights *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void remember(Weights *w, const char *format, ...) {
+    if (w->mistake[0]) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(w->mistake, sizeof w->mistake, format, args);
+    va_end(args);
+}
+
+/* Which file of the folder: the plain one, else the half-precision variant. */
+static int choose_file(const char *folder, const char *stem, char path[PATH_LENGTH], Error *err) {
+    static const char *const suffix[] = {".safetensors", ".fp16.safetensors"};
+    for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++) {
+        int n = snprintf(path, PATH_LENGTH, "%s/%s%s", folder, stem, suffix[i]);
+        if (n >= PATH_LENGTH) return fail(err, DRPO_E_INPUT, "%s: path is too long", folder);
+        if (file_exists(path)) return 0;
+    }
+    snprintf(path, PATH_LENGTH, "%s/%s.safetensors.index.json", folder, stem);
+    if (file_exists(path))
+        return fail(err, DRPO_E_INPUT,
+                    "%s: weights in several files are not supported; save the model again as one file", path);
+    if (!dir_exists(folder)) return fail(err, DRPO_E_INPUT, "%s: no such folder", folder);
+    return fail(err, DRPO_E_INPUT,
+                "%s: no %s.safetensors in this folder (other formats are not read; save as safetensors)", folder, stem);
+}
+
+static int fill_entries(Weights *w, Error *err) {
+    w->count = safetensors_count(w->file);
+    w->entry = calloc(w->count ? w->count : 1, sizeof *w->entry);
+    if (!w->entry)
+        return fail(err, DRPO_E_MEMORY, "%s: out of memory for its list of tensors", safetensors_path(w->file));
+    for (size_t i = 0; i < w->count; i++) w->entry[i].tensor = safetensors_at(w->file, i);
+    qsort(w->entry, w->count, sizeof *w->entry, by_name);
+    return 0;
+}
+
+int weights_open(const char *folder, const char *stem, Weights **out, Error *err) {
+    *out = NULL;
+    char path[PATH_LENGTH];
+    TRY(choose_file(folder, stem, path, err));
+    Weights *w = calloc(1, sizeof *w);
+    if (!w) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    int code = safetensors_open(path, &w->file, err);
+    if (code == 0) code = fill_entries(w, err);
+    if (code < 0) {
+        weights_free(w);
+        return code;
+    }
+    *out = w;
+    return 0;
+}
+
+void weights_free(Weights *w) {
+    if (!w) return;
+    for (int i = 0; i < w->n_ignored; i++) free(w->ignored[i]);
+    free(w->entry);
+    safetensors_close(w->file);
+    free(w);
+}
+
+static bool is_float(DType t) { return t == DT_F32 || t == DT_F16 || t == DT_BF16 || t == DT_F64; }
+
+/* The tensor's shape, or rank -1 where it has too many dimensions. */
+static Shape tensor_shape(const SafeTensor *t) {
+    Shape s = {.rank = t->rank <= MAX_RANK ? t->rank : -1};
+    for (int i = 0; i < s.rank; i++) s.dim[i] = t->dim[i];
+    return s;
+}
+
+static bool check_entry(Weights *w, const Entry *e, const char *name, Shape wanted) {
+    char is[96], must[96];
+    Shape shape = e ? tensor_shape(e->tensor) : (Shape){0};
+    if (!e)
+        remember(w, "%s: tensor '%s' %s is missing; do config.json and weights belong together?", weights_path(w), name,
+                 shape_text(wanted, must));
+    else if (!shape_equal(shape, wanted))
+        remember(w, "%s: tensor '%s' has shape %s, config.json asks for %s", weights_path(w), name,
+                 shape.rank < 0 ? "of too many dimensions" : shape_text(shape, is), shape_text(wanted, must));
+    else if (!is_float(e->tensor->dtype))
+        remember(w, "%s: tensor '%s' has type %s; weights must be F32, F16, BF16 or F64", weights_path(w), name,
+                 dtype_name(e->tensor->dtype));
+    else
+        return true;
+    return false;
+}
+
+Param *weights_get(Weights *w, Shape shape, const char *format, ...) {
+    char name[NAME_LENGTH];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    Entry *e = entry_find(w, name);
+    if (e) e->asked = true;
+    if (!check_entry(w, e, name, shape)) return NULL;
+    if (!e->param.name) e->param = (Param){e->tensor->name, e->tensor->dtype, shape, e->tensor->data, false};
+    return &e->param;
+}
+
+bool weights_has(const Weights *w, const char *format, ...) {
+    char name[NAME_LENGTH];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    return entry_find(w, name) != NULL;
+}
+
+void weights_ignore(Weights *w, const char *prefix) {
+    for (int i = 0; i < w->n_ignored; i++)
+        if (strcmp(w->ignored[i], prefix) == 0) return;
+    char *copy = w->n_ignored < MAX_IGNORED ? strdup(prefix) : NULL;
+    if (copy)
+        w->ignored[w->n_ignored++] = copy;
+    else
+        remember(w, "%s: cannot note that tensors '%s...' are not needed", weights_path(w), prefix);
+}
+
+static bool is_ignored(const Weights *w, const char *name) {
+    for (int i = 0; i < w->n_ignored; i++)
+        if (strncmp(name, w->ignored[i], strlen(w->ignored[i])) == 0) return true;
+    return false;
+}
+
+const char *weights_mistake(const Weights *w) { return w->mistake[0] ? w->mistake : NULL; }
+
+int weights_finish(Weights *w, Error *err) {
+    const char *first = NULL;
+    size_t unused = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        const char *name = w->entry[i].tensor->name;
+        if (w->entry[i].asked || is_ignored(w, name)) continue;
+        if (unused++ == 0) first = name;
+    }
+    if (w->mistake[0]) return fail(err, DRPO_E_INPUT, "%s", w->mistake);
+    if (unused)
+        return fail(err, DRPO_E_INPUT, "%s: tensor '%s' (one of %zu) belongs to no layer that config.json describes",
+                    weights_path(w), first, unused);
+    return 0;
+}
+
+size_t weights_bytes(const Weights *w) {
+    size_t sum = 0;
+    for (size_t i = 0; i < w->count; i++) sum += w->entry[i].tensor->bytes;
+    return sum;
+}
+
+const char *weights_path(const Weights *w) { return safetensors_path(w->file); }
+
+const struct SafeFile *weights_file(const Weights *w) { return w->file; }
