@@ -1,7 +1,8 @@
 /* Step: one DrPO update, the stages joined.
  *
- * For each prompt: K candidates from noise, decoded, scored, ranked; features of policy and reference; drift gradient in closed form;
- * back-propagated through features and generator in chunks into the LoRA gradients. Then clip and AdamW. Memory does not grow with K. */
+ * For each prompt: K candidates from noise, decoded, scored, ranked; features of policy and reference; drift gradient
+ * in closed form; back-propagated through features and generator in chunks into the LoRA gradients. Then clip and
+ * AdamW. Memory does not grow with K. */
 #ifndef DRPO_STEP_STEP_H
 #define DRPO_STEP_STEP_H
 
@@ -21,7 +22,7 @@ typedef struct StepOptions {
     bool released_x0;     /* the released trainer's four-digit constants */
     const char *features; /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */
     DriftOptions drift;
-    bool mean_keys;       /* average over feature keys instead of their sum */
+    bool mean_keys; /* average over feature keys instead of their sum */
     int threads;
 } StepOptions;
 
@@ -31,13 +32,14 @@ typedef struct Step Step;
 int step_new(Pipeline *p, Backend *b, Adapter *a, const StepOptions *o, Step **out, Error *err);
 void step_free(Step *s);
 
-/* One update: `prompts` [n] with their indices in the prompt file; number of the update from 0 (noise key). Gradients are averaged over the
- * prompts used; when none is used the adapter stays as it is. candidates (may be NULL) receives one line of JSON per prompt. */
-int step_update(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards, Optimizer *o, StepStats *stats,
-                Error *err);
+/* One update: `prompts` [n] with their indices in the prompt file; number of the update from 0 (noise key). Gradients
+ * are averaged over the prompts used; when none is used the adapter stays as it is. candidates (may be NULL) receives
+ * one line of JSON per prompt. */
+int step_update(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,
+                Optimizer *o, StepStats *stats, Error *err);
 /* The same without the optimizer: adds d(loss)/d(values) to grad [adapter->count] (tests, gradient dumps). */
-int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards, float *grad, StepStats *stats,
-                  Error *err);
+int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,
+                  float *grad, StepStats *stats, Error *err);
 /* Gradient of the prompts of the last update before clipping, [adapter->count]. */
 const float *step_last_gradient(const Step *s);
 
@@ -51,10 +53,12 @@ int step_plan(const Step *s, StepPlan *out);
 /* ---- sampling, shared by sample, eval and training's own evaluation ---- */
 typedef struct Sampler Sampler;
 /* `adapter` NULL: the base. batch: images per pass. */
-int sampler_new(Pipeline *p, Backend *b, Adapter *a, int batch, int resolution, bool released_x0, Sampler **out, Error *err);
+int sampler_new(Pipeline *p, Backend *b, Adapter *a, int batch, int resolution, bool released_x0, Sampler **out,
+                Error *err);
 void sampler_free(Sampler *s);
 /* count images of ONE prompt from noise [count,C,h,w]; latents [count,C,h,w] and rgb [count,H,W,3] may be NULL. */
-int sampler_run(Sampler *s, const char *prompt, const float *noise, int count, float *latents, uint8_t *rgb, Error *err);
+int sampler_run(Sampler *s, const char *prompt, const float *noise, int count, float *latents, uint8_t *rgb,
+                Error *err);
 size_t sampler_noise_count(const Sampler *s); /* C*h*w */
 void sampler_size(const Sampler *s, int *height, int *width);
 

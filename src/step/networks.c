@@ -1,0 +1,100 @@
+/* Networks: chooses the chunk, plans the passes and lays them over shared memory. Comes before the first update. */
+#include "step/networks.h"
+
+#include <string.h>
+
+static const size_t default_budget = (size_t)1 << 30;
+static const size_t text_cache_bytes = (size_t)16 << 20;
+enum { DECODE_PIXELS = 1 << 16 }; /* pictures per decoder run: about this many pixels keep its layers near the cache */
+
+static GeneratorPassOptions policy_options(const Networks *n, const NetworksOptions *o, int batch, size_t budget) {
+    return (GeneratorPassOptions){.batch = batch,
+                                  .height = o->height,
+                                  .width = o->width,
+                                  .text_tokens = text_pass_tokens(n->text),
+                                  .text_width = text_pass_width(n->text),
+                                  .released_x0 = o->released_x0,
+                                  .adapter = o->adapter,
+                                  .features = o->features,
+                                  .backward = true,
+                                  .budget = budget};
+}
+
+/* Halves the chunk until its activations fit; at one candidate the planner recomputes, or says that even that is not
+ * enough. */
+static int choose_chunk(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
+    size_t budget = o->budget ? o->budget : default_budget;
+    n->chunk = o->chunk ? o->chunk : o->candidates;
+    if (n->chunk > o->candidates) n->chunk = o->candidates;
+    if (o->chunk) return 0;
+    for (; n->chunk > 1; n->chunk = (n->chunk + 1) / 2) {
+        size_t bytes;
+        GeneratorPassOptions policy = policy_options(n, o, n->chunk, 0);
+        TRY(generator_pass_measure(p, n->backend, &policy, &bytes, err));
+        if (bytes <= budget) return 0;
+    }
+    return 0;
+}
+
+static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
+    /* A chunk that someone asked for is taken as it is unless a budget is given too. */
+    size_t budget = o->budget ? o->budget : n->chunk == 1 ? default_budget : 0;
+    GeneratorPassOptions policy = policy_options(n, o, n->chunk, budget);
+    TRY(generator_pass_new(p, n->backend, &policy, &n->policy, err));
+    if (o->reference) {
+        GeneratorPassOptions reference = policy;
+        reference.adapter = NULL;
+        reference.backward = false;
+        TRY(generator_pass_new(p, n->backend, &reference, &n->reference, err));
+    }
+    int pixels = o->height * o->width * p->factor * p->factor, batch = DECODE_PIXELS / pixels;
+    if (batch > o->candidates) batch = o->candidates;
+    return decode_pass_new(p, n->backend, batch > 1 ? batch : 1, o->height, o->width, &n->decode, err);
+}
+
+static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+static int bind_memory(Networks *n, Error *err) {
+    size_t policy = generator_pass_bytes(n->policy);
+    n->shared_bytes = decode_pass_bytes(n->decode);
+    if (n->reference) n->shared_bytes = max_size(n->shared_bytes, generator_pass_bytes(n->reference));
+    if (n->held)
+        n->held_bytes = policy;
+    else
+        n->shared_bytes = max_size(n->shared_bytes, policy);
+    n->shared_memory = n->backend->alloc(n->backend, n->shared_bytes);
+    if (n->held) n->held_memory = n->backend->alloc(n->backend, n->held_bytes);
+    if (!n->shared_memory || (n->held && !n->held_memory))
+        return fail(err, DRPO_E_MEMORY,
+                    "cannot allocate %zu MiB for activations; try a smaller --chunk or --memory-budget",
+                    (n->held_bytes + n->shared_bytes) >> 20);
+    TRY(generator_pass_bind(n->policy, n->held ? n->held_memory : n->shared_memory, err));
+    if (n->reference) TRY(generator_pass_bind(n->reference, n->shared_memory, err));
+    return decode_pass_bind(n->decode, n->shared_memory, err);
+}
+
+static int open_all(Pipeline *p, const NetworksOptions *o, Networks *n, Error *err) {
+    TRY(text_pass_new(p, n->backend, text_cache_bytes, &n->text, err));
+    TRY(choose_chunk(p, n, o, err));
+    n->held = n->chunk >= o->candidates;
+    TRY(plan_passes(p, n, o, err));
+    return bind_memory(n, err);
+}
+
+int networks_open(Pipeline *p, Backend *b, const NetworksOptions *o, Networks *out, Error *err) {
+    memset(out, 0, sizeof *out);
+    out->backend = b;
+    int code = open_all(p, o, out, err);
+    if (code < 0) networks_close(out);
+    return code;
+}
+
+void networks_close(Networks *n) {
+    text_pass_free(n->text);
+    generator_pass_free(n->policy);
+    generator_pass_free(n->reference);
+    decode_pass_free(n->decode);
+    if (n->held_memory) n->backend->free(n->backend, n->held_memory, n->held_bytes);
+    if (n->shared_memory) n->backend->free(n->backend, n->shared_memory, n->shared_bytes);
+    memset(n, 0, sizeof *n);
+}

@@ -1,0 +1,38 @@
+/* Networks: every planned pass of one update and the memory they share, sized before the first step.
+ *
+ * When the budget lets all K candidates of a prompt through the gradient pass at once, its forward half is also the
+ * generator and nothing is computed twice. Otherwise candidates go through in chunks: generated first without keeping
+ * anything, then once more, chunk by chunk, when their gradient is known. Both give the same update; memory does not
+ * grow with K in the second. */
+#ifndef DRPO_STEP_NETWORKS_H
+#define DRPO_STEP_NETWORKS_H
+
+#include "model/decode_pass.h"
+#include "model/generator_pass.h"
+#include "model/text_pass.h"
+
+typedef struct Networks {
+    Backend *backend;
+    TextPass *text;
+    GeneratorPass *policy;    /* forward and backward, `chunk` candidates */
+    GeneratorPass *reference; /* adapter off, features only */
+    DecodePass *decode;
+    int chunk;
+    bool held; /* chunk is all of K: activations wait for the backward half */
+    void *held_memory, *shared_memory;
+    size_t held_bytes, shared_bytes;
+} Networks;
+
+typedef struct NetworksOptions {
+    int candidates, chunk; /* chunk 0: as large as the budget allows */
+    size_t budget;         /* activation bytes, 0: default_budget */
+    int height, width;     /* latents */
+    bool released_x0, reference;
+    Adapter *adapter;
+    const FeatureBuilder *features;
+} NetworksOptions;
+
+int networks_open(Pipeline *p, Backend *b, const NetworksOptions *o, Networks *out, Error *err);
+void networks_close(Networks *n);
+
+#endif

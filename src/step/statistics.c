@@ -1,0 +1,55 @@
+/* Statistics: sums over prompts become the means that metrics.jsonl and the progress line show. */
+#include "step/statistics.h"
+
+#include <math.h>
+
+#include "base/clock.h"
+
+PhaseClock phase_start(StepStats *stats) { return (PhaseClock){stats, clock_seconds()}; }
+
+void phase_end(PhaseClock *clock, int phase) {
+    double now = clock_seconds();
+    clock->stats->seconds[phase] += now - clock->last;
+    clock->last = now;
+}
+
+int statistics_check_latents(const Candidates *c, const Prompt *prompt, Error *err) {
+    for (size_t i = 0; i < (size_t)c->count * c->latent_count; i++)
+        if (!isfinite(c->latents[i]))
+            return fail(err, DRPO_E_NUMERIC, "candidate %zu of prompt \"%s\" is not finite; try a smaller --lr",
+                        i / c->latent_count, prompt->text);
+    return 0;
+}
+
+void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards) {
+    double sum = 0, squares = 0, best = -INFINITY, worst = INFINITY;
+    for (int i = 0; i < c->count; i++) {
+        double total = 0;
+        for (int r = 0; r < rewards; r++) {
+            double raw = c->raw[r * c->count + i];
+            stats->raw_mean[r] += raw / c->count;
+            total += raw / rewards;
+        }
+        sum += total;
+        squares += total * total;
+        best = fmax(best, total);
+        worst = fmin(worst, total);
+    }
+    double mean = sum / c->count;
+    stats->reward_mean += mean;
+    stats->reward_std += sqrt(fmax(squares / c->count - mean * mean, 0));
+    stats->reward_best += best;
+    stats->reward_worst += worst;
+    stats->diversity += candidates_diversity(c);
+    stats->candidates += c->count;
+}
+
+void statistics_finish(StepStats *stats, int prompts) {
+    double *per_prompt[] = {&stats->reward_mean, &stats->reward_std, &stats->reward_best, &stats->reward_worst,
+                            &stats->diversity};
+    for (size_t i = 0; prompts && i < sizeof per_prompt / sizeof *per_prompt; i++) *per_prompt[i] /= prompts;
+    for (int r = 0; prompts && r < MAX_REWARDS; r++) stats->raw_mean[r] /= prompts;
+    double *per_used[] = {&stats->pref_loss, &stats->ref_loss, &stats->feature_scale};
+    for (size_t i = 0; stats->prompts_used && i < sizeof per_used / sizeof *per_used; i++)
+        *per_used[i] /= stats->prompts_used;
+}

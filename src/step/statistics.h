@@ -1,0 +1,21 @@
+/* Statistics: what one update reports, gathered prompt by prompt; and the clock of its phases. */
+#ifndef DRPO_STEP_STATISTICS_H
+#define DRPO_STEP_STATISTICS_H
+
+#include "step/candidates.h"
+
+typedef struct PhaseClock {
+    StepStats *stats;
+    double last;
+} PhaseClock;
+
+PhaseClock phase_start(StepStats *stats);
+void phase_end(PhaseClock *clock, int phase); /* time since the last call goes to `phase` */
+
+/* DRPO_E_NUMERIC with the candidate's number when a latent is not finite. */
+int statistics_check_latents(const Candidates *c, const Prompt *prompt, Error *err);
+void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards);
+/* Sums to means over `prompts` (losses: over the prompts used). */
+void statistics_finish(StepStats *stats, int prompts);
+
+#endif
