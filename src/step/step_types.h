@@ -9,13 +9,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-
-/* One line of a prompt file. */
-typedef struct Prompt {
-    const char *text;
-    const char *tag;      /* GenEval tag or NULL */
-    const char *metadata; /* the line's JSON or NULL */
-} Prompt;
+#include "format/prompts.h" /* Prompt */
 
 /* Pictures of one prompt, 8-bit RGB [count,height,width,3]. */
 typedef struct Pictures {
