@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 
-enum { MAX_IGNORED = 16, NAME_LENGTH = 256, PATH_LENGTH = 1024 };
+enum { NAME_LENGTH = 256, PATH_LENGTH = 1024 };
 
 typedef struct Entry {
     const SafeTensor *tensor;
@@ -22,7 +22,7 @@ struct Weights {
     SafeFile *file;
     Entry *entry; /* sorted by name */
     size_t count;
-    char *ignored[MAX_IGNORED];
+    char **ignored; /* prefixes */
     int n_ignored;
     char mistake[768];
 };
@@ -94,6 +94,7 @@ int weights_open(const char *folder, const char *stem, Weights **out, Error *err
 void weights_free(Weights *w) {
     if (!w) return;
     for (int i = 0; i < w->n_ignored; i++) free(w->ignored[i]);
+    free(w->ignored);
     free(w->entry);
     safetensors_close(w->file);
     free(w);
@@ -150,11 +151,13 @@ bool weights_has(const Weights *w, const char *format, ...) {
 void weights_ignore(Weights *w, const char *prefix) {
     for (int i = 0; i < w->n_ignored; i++)
         if (strcmp(w->ignored[i], prefix) == 0) return;
-    char *copy = w->n_ignored < MAX_IGNORED ? strdup(prefix) : NULL;
+    char **longer = realloc(w->ignored, ((size_t)w->n_ignored + 1) * sizeof *longer);
+    char *copy = longer ? strdup(prefix) : NULL;
+    if (longer) w->ignored = longer;
     if (copy)
         w->ignored[w->n_ignored++] = copy;
     else
-        remember(w, "%s: cannot note that tensors '%s...' are not needed", weights_path(w), prefix);
+        remember(w, "%s: out of memory", weights_path(w));
 }
 
 static bool is_ignored(const Weights *w, const char *name) {
