@@ -4,7 +4,7 @@
  * encoder has min(32, ...) groups and adds epsilon. "std_floor" overrides. */
 #include <stdio.h>
 
-#include "model/config_rules.h"
+#include "model/component_config.h"
 #include "model/latent_resnet.h"
 
 static const ConfigRule RULES[] = {
@@ -29,7 +29,7 @@ static int read_groups(const JsonReader *r, LatentResnetConfig *c) {
         char key[16];
         snprintf(key, sizeof key, "%d", c->width[i]);
         c->groups[i] = largest_group_count(c->width[i]);
-        if (table) TRY(config_int(&groups, key, c->groups[i], 1, MAX_WIDTH, &c->groups[i]));
+        if (table) TRY(component_int(&groups, key, c->groups[i], 1, MAX_WIDTH, &c->groups[i]));
         if (c->width[i] % c->groups[i])
             return fail(r->err, DRPO_E_INPUT, "%s: width %d does not divide into %d groups", r->where, c->width[i],
                         c->groups[i]);
@@ -39,15 +39,15 @@ static int read_groups(const JsonReader *r, LatentResnetConfig *c) {
 
 static int read_all(const JsonReader *r, LatentResnetConfig *c) {
     int64_t width[RESNET_MAX_STAGES];
-    TRY(config_check(r, RULES, sizeof RULES / sizeof *RULES));
+    TRY(component_check(r, RULES, sizeof RULES / sizeof *RULES));
     json_require(r, "layers");
     json_require(r, "width");
-    TRY(config_int(r, "in_channels", 4, 1, MAX_WIDTH, &c->in_channels));
+    TRY(component_int(r, "in_channels", 4, 1, MAX_WIDTH, &c->in_channels));
     c->stages = (int)json_get_ints(r, "width", width, RESNET_MAX_STAGES);
     TRY(json_finish(r));
     if (c->stages == 0) return fail(r->err, DRPO_E_INPUT, "%s: width is empty", r->where);
-    TRY(config_ints(r, "width", 0, 1, MAX_WIDTH, c->width, c->stages));
-    TRY(config_ints(r, "layers", 0, 1, MAX_BLOCKS_PER_STAGE, c->blocks, c->stages));
+    TRY(component_ints(r, "width", 0, 1, MAX_WIDTH, c->width, c->stages));
+    TRY(component_ints(r, "layers", 0, 1, MAX_BLOCKS_PER_STAGE, c->blocks, c->stages));
     TRY(read_groups(r, c));
     c->norm_eps = (float)json_get_number(r, "norm_eps", 1e-5);
     c->std_eps = (float)json_get_number(r, "std_eps", 1e-6);

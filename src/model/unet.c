@@ -123,9 +123,9 @@ Value unet_build(Build *b, const UnetConfig *c, Value latents, Value time, Value
 
     Value x = layer_conv(b, latents, c->channels[0], 3, 1, pad_same(1), true, "conv_in");
     push(&u, x);
-    for (int i = 0; i < c->blocks; i++) x = down_block(&u, x, i);
-    x = mid_block(&u, x);
-    for (int i = 0; i < c->blocks; i++) x = up_block(&u, x, i);
+    for (int i = 0; i < c->blocks; i++) x = set_name(g, down_block(&u, x, i), "down_blocks.%d", i);
+    x = set_name(g, mid_block(&u, x), "mid_block");
+    for (int i = 0; i < c->blocks; i++) x = set_name(g, up_block(&u, x, i), "up_blocks.%d", i);
     x = act(g, layer_group_norm(b, x, c->norm_groups, c->norm_eps, "conv_norm_out"), c->act);
     return layer_conv(b, x, c->out_channels, 3, 1, pad_same(1), true, "conv_out");
 }

@@ -1,7 +1,7 @@
 /* The UNet's config.json -> UnetConfig. Defaults are diffusers' own, for files that leave keys out. */
 #include <string.h>
 
-#include "model/config_rules.h"
+#include "model/component_config.h"
 #include "model/unet.h"
 
 static const ConfigRule RULES[] = {
@@ -78,20 +78,20 @@ static int read_blocks(const JsonReader *r, UnetConfig *c) {
     c->blocks = (int)json_get_ints(r, "block_out_channels", channels, UNET_MAX_BLOCKS);
     TRY(json_finish(r));
     if (c->blocks == 0) return fail(r->err, DRPO_E_INPUT, "%s: block_out_channels is empty", r->where);
-    TRY(config_ints(r, "block_out_channels", 0, 1, MAX_CHANNELS, c->channels, c->blocks));
-    TRY(config_choices(r, "down_block_types", "CrossAttnDownBlock2D", "DownBlock2D", c->down_cross, c->blocks));
-    TRY(config_choices(r, "up_block_types", "CrossAttnUpBlock2D", "UpBlock2D", c->up_cross, c->blocks));
+    TRY(component_ints(r, "block_out_channels", 0, 1, MAX_CHANNELS, c->channels, c->blocks));
+    TRY(component_choices(r, "down_block_types", "CrossAttnDownBlock2D", "DownBlock2D", c->down_cross, c->blocks));
+    TRY(component_choices(r, "up_block_types", "CrossAttnUpBlock2D", "UpBlock2D", c->up_cross, c->blocks));
     TRY(read_choice(r, "mid_block_type", "UNetMidBlock2DCrossAttn", "UNetMidBlock2D", "UNetMidBlock2DCrossAttn",
                     &c->mid_cross));
-    TRY(config_ints(r, "layers_per_block", 2, 1, UNET_MAX_LAYERS, c->layers, c->blocks));
-    return config_ints(r, "transformer_layers_per_block", 1, 0, MAX_DEPTH, c->transformer_layers, c->blocks);
+    TRY(component_ints(r, "layers_per_block", 2, 1, UNET_MAX_LAYERS, c->layers, c->blocks));
+    return component_ints(r, "transformer_layers_per_block", 1, 0, MAX_DEPTH, c->transformer_layers, c->blocks);
 }
 
 static int read_attention(const JsonReader *r, UnetConfig *c) {
     int text[UNET_MAX_BLOCKS];
     const char *heads = json_has(r, "num_attention_heads") ? "num_attention_heads" : "attention_head_dim";
-    TRY(config_ints(r, heads, 8, 1, MAX_CHANNELS, c->heads, c->blocks));
-    TRY(config_ints(r, "cross_attention_dim", 1280, 1, MAX_CHANNELS, text, c->blocks));
+    TRY(component_ints(r, heads, 8, 1, MAX_CHANNELS, c->heads, c->blocks));
+    TRY(component_ints(r, "cross_attention_dim", 1280, 1, MAX_CHANNELS, text, c->blocks));
     c->cross_attention_dim = text[0];
     for (int i = 0; i < c->blocks; i++) {
         if (text[i] != text[0])
@@ -108,7 +108,7 @@ static int read_attention(const JsonReader *r, UnetConfig *c) {
 }
 
 static int read_norms_and_time(const JsonReader *r, UnetConfig *c) {
-    TRY(config_int(r, "norm_num_groups", 32, 1, MAX_CHANNELS, &c->norm_groups));
+    TRY(component_int(r, "norm_num_groups", 32, 1, MAX_CHANNELS, &c->norm_groups));
     for (int i = 0; i < c->blocks; i++)
         if (c->channels[i] % c->norm_groups)
             return fail(r->err, DRPO_E_INPUT, "%s: block_out_channels has %d, not a multiple of norm_num_groups %d",
@@ -119,10 +119,10 @@ static int read_norms_and_time(const JsonReader *r, UnetConfig *c) {
     TRY(json_finish(r));
     if (!(c->norm_eps > 0) || !(c->mid_block_scale > 0))
         return fail(r->err, DRPO_E_INPUT, "%s: norm_eps and mid_block_scale_factor must be positive", r->where);
-    TRY(config_int(r, "freq_shift", 0, 0, 1, &c->freq_shift));
-    TRY(config_int(r, "downsample_padding", 1, 0, 1, &c->downsample_padding));
+    TRY(component_int(r, "freq_shift", 0, 0, 1, &c->freq_shift));
+    TRY(component_int(r, "downsample_padding", 1, 0, 1, &c->downsample_padding));
     TRY(read_choice(r, "resnet_time_scale_shift", "default", "default", "scale_shift", &c->scale_shift));
-    return config_act(r, "act_fn", ACT_SILU, &c->act);
+    return component_act(r, "act_fn", ACT_SILU, &c->act);
 }
 
 static int read_added(const JsonReader *r, UnetConfig *c) {
@@ -135,15 +135,15 @@ static int read_added(const JsonReader *r, UnetConfig *c) {
                     "%s: addition_embed_type = '%s' is not supported (supported: null, text_time)", r->where, kind);
     json_require(r, "addition_time_embed_dim");
     json_require(r, "projection_class_embeddings_input_dim");
-    TRY(config_int(r, "addition_time_embed_dim", 0, 1, MAX_CHANNELS, &c->addition_time_embed_dim));
-    return config_int(r, "projection_class_embeddings_input_dim", 0, 1, MAX_CHANNELS, &c->projection_input_dim);
+    TRY(component_int(r, "addition_time_embed_dim", 0, 1, MAX_CHANNELS, &c->addition_time_embed_dim));
+    return component_int(r, "projection_class_embeddings_input_dim", 0, 1, MAX_CHANNELS, &c->projection_input_dim);
 }
 
 static int read_all(const JsonReader *r, UnetConfig *c) {
-    TRY(config_check(r, RULES, sizeof RULES / sizeof *RULES));
-    TRY(config_int(r, "in_channels", 4, 1, MAX_CHANNELS, &c->in_channels));
-    TRY(config_int(r, "out_channels", 4, 1, MAX_CHANNELS, &c->out_channels));
-    TRY(config_int(r, "sample_size", 64, 1, MAX_CHANNELS, &c->sample_size));
+    TRY(component_check(r, RULES, sizeof RULES / sizeof *RULES));
+    TRY(component_int(r, "in_channels", 4, 1, MAX_CHANNELS, &c->in_channels));
+    TRY(component_int(r, "out_channels", 4, 1, MAX_CHANNELS, &c->out_channels));
+    TRY(component_int(r, "sample_size", 64, 1, MAX_CHANNELS, &c->sample_size));
     TRY(read_blocks(r, c));
     TRY(read_attention(r, c));
     TRY(read_norms_and_time(r, c));

@@ -1,5 +1,5 @@
 /* The VAE's config.json -> VaeConfig. Defaults are diffusers' own, for files that leave keys out. */
-#include "model/config_rules.h"
+#include "model/component_config.h"
 #include "model/vae.h"
 
 static const ConfigRule RULES[] = {
@@ -25,11 +25,11 @@ static int read_blocks(const JsonReader *r, VaeConfig *c) {
     c->blocks = (int)json_get_ints(r, "block_out_channels", channels, VAE_MAX_BLOCKS);
     TRY(json_finish(r));
     if (c->blocks == 0) return fail(r->err, DRPO_E_INPUT, "%s: block_out_channels is empty", r->where);
-    TRY(config_ints(r, "block_out_channels", 0, 1, MAX_CHANNELS, c->channels, c->blocks));
-    TRY(config_choices(r, "down_block_types", "DownEncoderBlock2D", NULL, all, c->blocks));
-    TRY(config_choices(r, "up_block_types", "UpDecoderBlock2D", NULL, all, c->blocks));
-    TRY(config_int(r, "layers_per_block", 1, 1, MAX_LAYERS, &c->layers));
-    TRY(config_int(r, "norm_num_groups", 32, 1, MAX_CHANNELS, &c->norm_groups));
+    TRY(component_ints(r, "block_out_channels", 0, 1, MAX_CHANNELS, c->channels, c->blocks));
+    TRY(component_choices(r, "down_block_types", "DownEncoderBlock2D", NULL, all, c->blocks));
+    TRY(component_choices(r, "up_block_types", "UpDecoderBlock2D", NULL, all, c->blocks));
+    TRY(component_int(r, "layers_per_block", 1, 1, MAX_LAYERS, &c->layers));
+    TRY(component_int(r, "norm_num_groups", 32, 1, MAX_CHANNELS, &c->norm_groups));
     for (int i = 0; i < c->blocks; i++)
         if (c->channels[i] % c->norm_groups)
             return fail(r->err, DRPO_E_INPUT, "%s: block_out_channels has %d, not a multiple of norm_num_groups %d",
@@ -38,11 +38,11 @@ static int read_blocks(const JsonReader *r, VaeConfig *c) {
 }
 
 static int read_all(const JsonReader *r, VaeConfig *c) {
-    TRY(config_check(r, RULES, sizeof RULES / sizeof *RULES));
-    TRY(config_int(r, "in_channels", 3, 1, MAX_CHANNELS, &c->in_channels));
-    TRY(config_int(r, "out_channels", 3, 1, MAX_CHANNELS, &c->out_channels));
-    TRY(config_int(r, "latent_channels", 4, 1, MAX_CHANNELS, &c->latent_channels));
-    TRY(config_int(r, "sample_size", 32, 1, 1 << 16, &c->sample_size));
+    TRY(component_check(r, RULES, sizeof RULES / sizeof *RULES));
+    TRY(component_int(r, "in_channels", 3, 1, MAX_CHANNELS, &c->in_channels));
+    TRY(component_int(r, "out_channels", 3, 1, MAX_CHANNELS, &c->out_channels));
+    TRY(component_int(r, "latent_channels", 4, 1, MAX_CHANNELS, &c->latent_channels));
+    TRY(component_int(r, "sample_size", 32, 1, 1 << 16, &c->sample_size));
     TRY(read_blocks(r, c));
     c->scaling_factor = (float)json_get_number(r, "scaling_factor", 0.18215);
     c->shift_factor = (float)json_get_number(r, "shift_factor", 0);
@@ -52,7 +52,7 @@ static int read_all(const JsonReader *r, VaeConfig *c) {
     c->force_upcast = json_get_bool(r, "force_upcast", true);
     TRY(json_finish(r));
     if (!(c->scaling_factor > 0)) return fail(r->err, DRPO_E_INPUT, "%s: scaling_factor must be positive", r->where);
-    return config_act(r, "act_fn", ACT_SILU, &c->act);
+    return component_act(r, "act_fn", ACT_SILU, &c->act);
 }
 
 int vae_config_read(const char *path, VaeConfig *c, Error *err) {

@@ -1,8 +1,8 @@
 /* What a component's config.json may say. A key that changes the network must be understood, or the images would
  * silently be wrong: keys outside the table, and values outside the accepted ones, are errors that name file, key and
  * value. */
-#ifndef DRPO_MODEL_CONFIG_RULES_H
-#define DRPO_MODEL_CONFIG_RULES_H
+#ifndef DRPO_MODEL_COMPONENT_CONFIG_H
+#define DRPO_MODEL_COMPONENT_CONFIG_H
 
 #include "engine/graph.h"
 #include "format/json.h"
@@ -14,16 +14,16 @@ typedef struct ConfigRule {
 } ConfigRule;
 
 /* Keys that begin with "_" are notes of the program that wrote the file and pass. */
-int config_check(const JsonReader *r, const ConfigRule *rules, size_t n);
+int component_check(const JsonReader *r, const ConfigRule *rules, size_t n);
 /* "silu", "swish", "gelu", "relu", ... ; an unknown name is an error. A missing key gives `fallback`. */
-int config_act(const JsonReader *r, const char *key, Act fallback, Act *out);
+int component_act(const JsonReader *r, const char *key, Act fallback, Act *out);
 /* One integer for all, or a list of exactly `n`; a missing key gives `fallback` to all. Every value lies in [low,
  * high]. */
-int config_ints(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out, int n);
+int component_ints(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out, int n);
 /* The same for a single integer. */
-int config_int(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out);
+int component_int(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out);
 /* out[i] tells whether list entry i is `yes`; it must be `no` otherwise. `no` NULL: every entry must be `yes`. The list
  * has n entries. */
-int config_choices(const JsonReader *r, const char *key, const char *yes, const char *no, bool *out, int n);
+int component_choices(const JsonReader *r, const char *key, const char *yes, const char *no, bool *out, int n);
 
 #endif

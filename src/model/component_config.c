@@ -1,5 +1,5 @@
 /* Checks of config.json keys, shared by the networks' config readers. */
-#include "model/config_rules.h"
+#include "model/component_config.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ static int refuse(const JsonReader *r, const char *key, const json_t *value, con
     return code;
 }
 
-int config_check(const JsonReader *r, const ConfigRule *rules, size_t n) {
+int component_check(const JsonReader *r, const ConfigRule *rules, size_t n) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)r->object, key, value) {
@@ -52,7 +52,7 @@ int config_check(const JsonReader *r, const ConfigRule *rules, size_t n) {
     return json_finish(r);
 }
 
-int config_act(const JsonReader *r, const char *key, Act fallback, Act *out) {
+int component_act(const JsonReader *r, const char *key, Act fallback, Act *out) {
     static const struct {
         const char *name;
         Act act;
@@ -75,7 +75,7 @@ int config_act(const JsonReader *r, const char *key, Act fallback, Act *out) {
                 r->where, key, name);
 }
 
-int config_ints(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out, int n) {
+int component_ints(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out, int n) {
     int64_t value[MAX_LIST];
     bool is_list = json_is_array(json_object_get(r->object, key));
     size_t count = json_get_ints(r, key, value, MAX_LIST);
@@ -92,7 +92,7 @@ int config_ints(const JsonReader *r, const char *key, int64_t fallback, int low,
     return 0;
 }
 
-int config_int(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out) {
+int component_int(const JsonReader *r, const char *key, int64_t fallback, int low, int high, int *out) {
     int64_t v = json_get_int(r, key, fallback);
     TRY(json_finish(r));
     if (v < low || v > high)
@@ -102,7 +102,7 @@ int config_int(const JsonReader *r, const char *key, int64_t fallback, int low, 
     return 0;
 }
 
-int config_choices(const JsonReader *r, const char *key, const char *yes, const char *no, bool *out, int n) {
+int component_choices(const JsonReader *r, const char *key, const char *yes, const char *no, bool *out, int n) {
     const char *value[MAX_LIST];
     size_t count = json_get_strings(r, key, value, MAX_LIST);
     TRY(json_finish(r));
