@@ -1,0 +1,19 @@
+/* Curve: one chart of a report as inline SVG, drawn with the page's own colours (light and dark). */
+#ifndef DRPO_REPORT_CURVE_H
+#define DRPO_REPORT_CURVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+typedef struct Series {
+    const char *label;
+    const double *x, *y; /* [n]; points with a y that is not finite are left out */
+    size_t n;
+    bool smooth; /* also draw the exponential mean, the raw line thin */
+} Series;
+
+/* A figure with title, axes, a grid and at most six series. Draws nothing when no series has a point. */
+void curve_draw(FILE *out, const char *title, const Series *series, int n_series);
+
+#endif
