@@ -19,8 +19,6 @@ const OpInfo *op_info(Op op) {
 
 const char *op_name(Op op) { return (unsigned)op < OP_COUNT ? op_info(op)->name : "?"; }
 
-bool op_is_view(Op op) { return op == OP_TO_TOKENS || op == OP_TO_IMAGE || op == OP_RESHAPE || op == OP_PART; }
-
 Graph *graph_new(Arena *a) {
     Graph *g = a ? arena_alloc(a, sizeof *g) : NULL;
     if (g) g->arena = a;

@@ -10,20 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool op_may_overwrite(const Node *n, int i) {
-    switch (n->op) {
-    case OP_ADD:
-    case OP_MUL: return shape_equal(n->in[i]->shape, n->shape);
-    case OP_AFFINE:
-    case OP_ACT:
-    case OP_ACT_GRAD: return true;
-    case OP_LINEAR:
-    case OP_CONV2D: return i == 3; /* the residual */
-    case OP_LINEAR_DX: return i == 2;
-    default: return false;
-    }
-}
-
 static size_t node_bytes(const Node *n, size_t real_bytes) {
     return (size_t)shape_count(n->shape) * (n->dtype == DT_I32 ? sizeof(int32_t) : real_bytes);
 }
