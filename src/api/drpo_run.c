@@ -1,0 +1,30 @@
+/* Public API: runs the verb that a config was made for. See include/drpo.h. */
+#include "api/api.h"
+#include "eval/verb_eval.h"
+#include "report/verb_report.h"
+
+typedef int (*Verb)(const Job *job, Error *err);
+
+static const Verb verbs[DRPO_VERBS] = {
+    [DRPO_TRAIN] = verb_train,     [DRPO_SAMPLE] = verb_sample, [DRPO_SCORE] = verb_score,
+    [DRPO_EVAL] = verb_eval,       [DRPO_INSPECT] = verb_inspect, [DRPO_PLAN] = verb_plan,
+    [DRPO_EXPORT] = verb_export,   [DRPO_REPORT] = verb_report, [DRPO_BENCH] = verb_bench,
+};
+
+static void forward_line(void *user, int level, const char *text) {
+    const drpo_callbacks *c = user;
+    if (c && c->message) c->message(c->user, level, text);
+}
+
+int drpo_run(drpo_config *c, const drpo_callbacks *callbacks) {
+    if (!c) return DRPO_E_USAGE;
+    error_clear(&c->error);
+    Job job = {.config = c->config,
+               .log = {.line = forward_line, .user = (void *)callbacks},
+               .callbacks = callbacks,
+               .rewards = c->reward,
+               .n_rewards = c->rewards};
+    TRY(config_resolve(c->config, &c->error));
+    int code = verbs[config_verb(c->config)](&job, &c->error);
+    return code < 0 ? code : 0;
+}

@@ -1,0 +1,73 @@
+/* Adapters of a session: a fresh one to train, or one read from wherever the user points. See session.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "train/session.h"
+
+int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err) {
+    const char *targets = config_text(c, OPT_LORA_TARGETS);
+    Adapter *a = lora_new((int)config_int(c, OPT_LORA_RANK), (float)config_float(c, OPT_LORA_ALPHA), targets, err);
+    if (!a) return err->code;
+    int code = pipeline_register(p, a, NULL, err);
+    if (code == 0 && a->n_pair == 0)
+        code = fail(err, DRPO_E_USAGE, "--lora-targets %s: no linear layer of the UNet has a name that ends so", targets);
+    if (code == 0) code = lora_allocate(a, err);
+    if (code < 0) {
+        lora_free(a);
+        return code;
+    }
+    lora_init(a, (uint64_t)config_int(c, OPT_SEED));
+    *out = a;
+    return 0;
+}
+
+const char *adapter_split(const char *spec, float *scale, Arena *a) {
+    *scale = 1;
+    const char *colon = strrchr(spec, ':');
+    if (!colon || file_exists(spec) || dir_exists(spec)) return spec;
+    char *end = NULL;
+    float x = strtof(colon + 1, &end);
+    if (end == colon + 1 || *end || !isfinite(x)) return spec;
+    *scale = x;
+    return arena_printf(a, "%.*s", (int)(colon - spec), spec);
+}
+
+const char *adapter_locate(const char *path, Arena *a, Error *err) {
+    if (file_exists(path)) return path;
+    if (!dir_exists(path)) {
+        fail(err, DRPO_E_INPUT, "%s: no such adapter file or folder", path);
+        return NULL;
+    }
+    static const char *const below[] = {"", "/final", "/unet_lora"};
+    for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
+        const char *folder = arena_printf(a, "%s%s", path, below[i]);
+        const char *file = folder ? path_join(a, folder, "adapter_model.safetensors") : NULL;
+        if (file && file_exists(file)) return folder;
+    }
+    const char *file = path_join(a, path, "pytorch_lora_weights.safetensors");
+    if (file && file_exists(file)) return file;
+    fail(err, DRPO_E_INPUT, "%s: holds no adapter (adapter_model.safetensors, final/ or pytorch_lora_weights.safetensors)", path);
+    return NULL;
+}
+
+static int read_known(Pipeline *p, const char *path, float scale, Adapter **out, Error *err) {
+    Adapter *known = lora_new(1, 1, "to_q", err);
+    if (!known) return err->code;
+    int code = pipeline_register(p, NULL, known, err);
+    if (code == 0) code = lora_read(path, scale, known, out, err);
+    lora_free(known);
+    return code;
+}
+
+int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err) {
+    Arena *a = arena_new();
+    if (!a) return fail(err, DRPO_E_MEMORY, "out of memory");
+    float scale = 1;
+    const char *path = adapter_split(spec, &scale, a);
+    if (path) path = adapter_locate(path, a, err);
+    int code = path ? read_known(p, path, scale, out, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+    arena_free(a);
+    return code;
+}

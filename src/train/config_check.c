@@ -1,0 +1,61 @@
+/* Config: checks that need more than one option, or a look at the disk. Nothing has been opened yet. See config.h. */
+#include <string.h>
+
+#include "base/file.h"
+#include "step/step_types.h"
+#include "train/config.h"
+#include "train/prompt_order.h"
+
+static int check_update(const Config *c, Error *err) {
+    long long k = config_int(c, OPT_CANDIDATES), p = config_int(c, OPT_POSITIVES), n = config_int(c, OPT_NEGATIVES);
+    if (k < p + n)
+        return fail(err, DRPO_E_USAGE, "--candidates %lld is fewer than --positives %lld plus --negatives %lld", k, p, n);
+    int radii = config_count(c, OPT_RADII);
+    if (radii < 1 || radii > MAX_RADII) return fail(err, DRPO_E_USAGE, "--radii: %d numbers, there must be 1 to %d", radii, MAX_RADII);
+    if (config_count(c, OPT_LORA_TARGETS) == 0) return fail(err, DRPO_E_USAGE, "--lora-targets names no layer");
+    if (config_float(c, OPT_W_POS) == 0 && config_float(c, OPT_W_NEG) == 0)
+        return fail(err, DRPO_E_USAGE, "--w-pos and --w-neg are both 0: nothing would be learnt");
+    if (config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE) > 65536)
+        return fail(err, DRPO_E_USAGE, "--prompts-per-step times --accumulate is more than 65536");
+    return prompt_order_check(config_text(c, OPT_PROMPT_ORDER), err);
+}
+
+/* A file that an option names must be there. */
+static int check_file(const Config *c, OptionId id, Error *err) {
+    if (!config_has(c, id)) return 0;
+    const char *path = config_text(c, id);
+    if (path[0] == 0 || file_exists(path)) return 0;
+    return fail(err, DRPO_E_INPUT, "--%s %s: no such file", option_info(id)->key, path);
+}
+
+static int check_rewards(const Config *c, Error *err) {
+    if (config_count(c, OPT_REWARD) == 0) return fail(err, DRPO_E_USAGE, "--reward is missing");
+    return 0;
+}
+
+static int check_run(const Config *c, Error *err) {
+    if (config_bool(c, OPT_OVERWRITE) && config_text(c, OPT_RESUME)[0])
+        return fail(err, DRPO_E_USAGE, "--resume continues a run and --overwrite deletes it: give one of them");
+    if (strcmp(config_text(c, OPT_RESUME), "latest") == 0 && config_text(c, OPT_RUN)[0] == 0)
+        return fail(err, DRPO_E_USAGE, "--resume latest needs --out RUN");
+    return 0;
+}
+
+int config_check(const Config *c, Error *err) {
+    if (config_has(c, OPT_CANDIDATES)) TRY(check_update(c, err));
+    if (config_has(c, OPT_REWARD)) TRY(check_rewards(c, err));
+    if (config_has(c, OPT_RESUME)) TRY(check_run(c, err));
+    TRY(check_file(c, OPT_NOISE, err));
+    TRY(check_file(c, OPT_MANIFEST, err));
+    drpo_verb verb = config_verb(c);
+    if (verb == DRPO_SAMPLE && config_count(c, OPT_PROMPT) == 0 && config_text(c, OPT_SAMPLE_FILE)[0] == 0)
+        return fail(err, DRPO_E_USAGE, "nothing to draw: give --prompt TEXT or --prompts FILE");
+    if (verb == DRPO_SCORE && config_count(c, OPT_IMAGES) == 0 && config_text(c, OPT_MANIFEST)[0] == 0)
+        return fail(err, DRPO_E_USAGE, "nothing to score: give IMAGE files or --manifest FILE");
+    static const OptionId one[] = {OPT_INSPECTED, OPT_EXPORTED, OPT_REPORTED};
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++)
+        if (config_has(c, one[i]) && config_count(c, one[i]) != 1)
+            return fail(err, DRPO_E_USAGE, "'drpo %s' takes one %s, not %d", verb_name(verb), option_info(one[i])->metavar,
+                        config_count(c, one[i]));
+    return 0;
+}

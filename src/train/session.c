@@ -1,0 +1,132 @@
+/* Session: opens models, backends, prompts and the options of an update. See session.h. */
+#include "train/session.h"
+
+#include <sched.h>
+#include <string.h>
+
+#include "base/file.h"
+
+static int usable_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    int n = CPU_COUNT(&set);
+    return n > 0 ? n : 1;
+}
+
+int session_open(Session *s, const Config *c, Error *err) {
+    *s = (Session){.arena = arena_new(), .threads = (int)config_int(c, OPT_THREADS)};
+    if (!s->arena) return fail(err, DRPO_E_MEMORY, "out of memory");
+    if (s->threads == 0) s->threads = usable_cores();
+    const char *name = config_text(c, OPT_MODEL), *folder = asset_find(name, s->arena);
+    if (!dir_exists(folder))
+        return fail(err, DRPO_E_INPUT, "--model %s: no such folder; give a diffusers folder, or tiny-turbo for the embedded generator", name);
+    TRY(pipeline_open(folder, &s->pipeline, err));
+    s->backend = config_choice(c, OPT_BACKEND) ? backend_ref_new(err) : backend_cpu_new(s->threads, err);
+    return s->backend ? 0 : err->code;
+}
+
+void session_close(Session *s) {
+    if (s->backend) backend_free(s->backend);
+    if (s->pipeline) pipeline_free(s->pipeline);
+    arena_free(s->arena);
+    *s = (Session){0};
+}
+
+/* Says how many prompts the text encoder will cut, and refuses what is not UTF-8. */
+static int check_tokens(Pipeline *p, Arena *a, const PromptList *prompts, const char *path, const Log *log, Error *err) {
+    int length = tokenizer_length(p->tokenizer);
+    int32_t *ids = arena_alloc(a, sizeof *ids * (size_t)length);
+    if (!ids) return fail(err, DRPO_E_MEMORY, "out of memory");
+    size_t cut = 0;
+    for (size_t i = 0; i < prompts->count; i++) {
+        bool truncated = false;
+        if (tokenizer_encode(p->tokenizer, prompts->items[i].text, ids, &truncated, err) < 0)
+            return fail_in(err, "%s: prompt %zu", path, i + 1);
+        cut += truncated;
+    }
+    if (cut) log_warn(log, "%s: %zu of %zu prompts are longer than the text encoder's %d tokens; their ends are ignored", path, cut,
+                      prompts->count, length);
+    return 0;
+}
+
+int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out, const char **path,
+                    Error *err) {
+    *path = asset_find(name, a);
+    if (!file_exists(*path)) return fail(err, DRPO_E_INPUT, "--%s %s: no such file", option, name);
+    TRY(prompts_read(*path, a, out, err));
+    return pipeline ? check_tokens(pipeline, a, out, *path, log, err) : 0;
+}
+
+static bool same_tag(const Prompt *x, const Prompt *y) {
+    if (!x->tag || !y->tag) return x->tag == y->tag;
+    return strcmp(x->tag, y->tag) == 0;
+}
+
+int prompts_spread(const PromptList *from, size_t limit, Arena *a, PromptList *out, Error *err) {
+    size_t n = from->count;
+    if (limit == 0 || limit > n) limit = n;
+    Prompt *items = arena_alloc(a, sizeof *items * limit);
+    size_t *rank = arena_alloc(a, sizeof *rank * n); /* how many prompts of this tag came before */
+    if (!items || !rank) return fail(err, DRPO_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i; j-- > 0;)
+            if (same_tag(&from->items[i], &from->items[j])) {
+                rank[i] = rank[j] + 1;
+                break;
+            }
+    size_t used = 0;
+    for (size_t round = 0; used < limit; round++)
+        for (size_t i = 0; i < n && used < limit; i++)
+            if (rank[i] == round) items[used++] = from->items[i];
+    *out = (PromptList){items, used};
+    return 0;
+}
+
+/* "resnet:NAME?keys=..." with NAME replaced by the folder it is found in. */
+static const char *find_features(const char *spec, Arena *a) {
+    char *copy = arena_strdup(a, spec), *rest = NULL;
+    const char *out = NULL;
+    for (char *part = copy ? strtok_r(copy, "+", &rest) : NULL; part; part = strtok_r(NULL, "+", &rest)) {
+        const char *found = part;
+        if (strncmp(part, "resnet:", 7) == 0) {
+            size_t n = strcspn(part + 7, "?");
+            char *name = arena_printf(a, "%.*s", (int)n, part + 7);
+            found = name ? arena_printf(a, "resnet:%s%s", asset_find(name, a), part + 7 + n) : NULL;
+        }
+        if (!found) return NULL;
+        out = out ? arena_printf(a, "%s+%s", out, found) : found;
+    }
+    return out;
+}
+
+int session_step_options(const Session *s, const Config *c, StepOptions *out, Error *err) {
+    *out = (StepOptions){
+        .candidates = (int)config_int(c, OPT_CANDIDATES),
+        .positives = (int)config_int(c, OPT_POSITIVES),
+        .negatives = (int)config_int(c, OPT_NEGATIVES),
+        .min_spread = config_float(c, OPT_MIN_SPREAD),
+        .chunk = (int)config_int(c, OPT_CHUNK),
+        .memory_budget = config_bytes(c, OPT_MEMORY_BUDGET),
+        .resolution = (int)config_int(c, OPT_RESOLUTION),
+        .released_x0 = config_choice(c, OPT_X0) == 1,
+        .features = find_features(config_text(c, OPT_FEATURES), s->arena),
+        .mean_keys = config_choice(c, OPT_FEATURE_SUM) == 1,
+        .threads = s->threads,
+        .drift = {.kernel = config_choice(c, OPT_KERNEL),
+                  .w_pos = (float)config_float(c, OPT_W_POS),
+                  .w_neg = (float)config_float(c, OPT_W_NEG),
+                  .w_ref = (float)config_float(c, OPT_W_REF),
+                  .w_ref_neg = (float)config_float(c, OPT_W_REF_NEG),
+                  .lambda_ref = (float)config_float(c, OPT_LAMBDA_REF),
+                  .mask_reference = config_bool(c, OPT_MASK_REFERENCE)},
+    };
+    out->drift.n_radii = config_numbers(c, OPT_RADII, out->drift.radii, MAX_RADII);
+    return out->features ? 0 : fail(err, DRPO_E_USAGE, "--features '%s': no feature is named", config_text(c, OPT_FEATURES));
+}
+
+int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err) {
+    bool has_file = config_has(c, OPT_NOISE) && config_text(c, OPT_NOISE)[0];
+    NoiseKind kind = has_file ? NOISE_FILE : config_choice(c, OPT_RNG) ? NOISE_TORCH : NOISE_PHILOX;
+    float neighbour = training ? (float)config_float(c, OPT_NEIGHBOUR_NOISE) : 0;
+    return noise_open(kind, has_file ? config_text(c, OPT_NOISE) : NULL, seed, per_image, neighbour, out, err);
+}

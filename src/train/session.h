@@ -1,0 +1,41 @@
+/* Session: what every verb that computes opens first: the model, a backend, prompts, adapters. */
+#ifndef DRPO_TRAIN_SESSION_H
+#define DRPO_TRAIN_SESSION_H
+
+#include "step/noise.h"
+#include "step/step.h"
+#include "train/job.h"
+
+typedef struct Session {
+    Arena *arena;
+    Pipeline *pipeline;
+    Backend *backend;
+    int threads;
+} Session;
+
+/* --model, --backend, --threads. On failure everything opened is closed again by session_close. */
+int session_open(Session *s, const Config *c, Error *err);
+void session_close(Session *s); /* fine after a failed open */
+
+/* Reads a prompt file found as an asset or path. `option` names the flag for messages; prompts too long for the text encoder are
+ * announced. `pipeline` may be NULL. */
+int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out, const char **path,
+                    Error *err);
+/* At most `limit` prompts (0: all), round-robin over the tags in order of first appearance; items in the arena. */
+int prompts_spread(const PromptList *from, size_t limit, Arena *a, PromptList *out, Error *err);
+
+/* Options of one update as --candidates, --radii, ... say; strings live in the arena. */
+int session_step_options(const Session *s, const Config *c, StepOptions *out, Error *err);
+/* --rng, --noise, --seed; `option_noise` may be OPT_COUNT. */
+int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err);
+
+/* A fresh adapter on the layers of --lora-targets, initialised from --seed. */
+int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err);
+/* "PATH[:SCALE]": file, PEFT folder, checkpoint or run (its final/ folder). */
+int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err);
+/* The folder or file of an adapter inside PATH, which may be a run; NULL with *err set when there is none. */
+const char *adapter_locate(const char *path, Arena *a, Error *err);
+/* Separates "PATH:SCALE". */
+const char *adapter_split(const char *spec, float *scale, Arena *a);
+
+#endif
