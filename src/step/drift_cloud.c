@@ -1,0 +1,179 @@
+/* The cloud of the drift: d_ij = sqrt(max(|x_i|^2 + |t_j|^2 - 2 x_i.t_j, 1e-8)) between samples and all distinct rows.
+ *
+ * The common mean is subtracted and products are summed in float64, because at radius 0.02 the logit of a near
+ * duplicate is lost to rounding otherwise. Pairs so close that even that cancels are measured by direct difference. */
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "step/drift_internal.h"
+
+enum {
+    SCRATCH_ROWS = DRIFT_ROWS * DRIFT_DEPTH,
+    SCRATCH_COLUMNS = DRIFT_COLUMNS * DRIFT_DEPTH,
+    CLOUD_SCRATCH = SCRATCH_ROWS + SCRATCH_COLUMNS + DRIFT_ROWS * DRIFT_COLUMNS
+};
+
+/* Above this the measures of a block are computed again in each pass instead of kept. */
+static const size_t CACHE_BYTES = (size_t)1 << 30;
+/* Squared distances below this share of the squared norms are recomputed by difference. */
+static const double NEAR = 1e-8;
+
+static size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
+
+static int check_finite(const Cloud *c, Error *err) {
+    long bad = -1;
+#pragma omp parallel for num_threads(c->threads) schedule(static) reduction(max : bad)
+    for (size_t u = 0; u < c->rows; u++)
+        for (size_t k = 0; k < c->dim; k++)
+            if (!isfinite(c->row[u][k])) {
+                bad = (long)u > bad ? (long)u : bad;
+                break;
+            }
+    if (bad < 0) return 0;
+    return fail(err, DRPO_E_NUMERIC,
+                "drift: %s row %ld holds a NaN or an infinity; lower the learning rate or check the features",
+                bad < (long)c->samples ? "sample" : "anchor", bad < (long)c->samples ? bad : bad - (long)c->samples);
+}
+
+static void find_mean(Cloud *c) {
+    memset(c->mean, 0, c->dim * sizeof(double));
+#pragma omp parallel for num_threads(c->threads) schedule(static)
+    for (size_t first = 0; first < c->dim; first += DRIFT_DEPTH) {
+        const size_t last = first + DRIFT_DEPTH < c->dim ? first + DRIFT_DEPTH : c->dim;
+        for (size_t u = 0; u < c->rows; u++)
+            for (size_t k = first; k < last; k++) c->mean[k] += c->row[u][k];
+        for (size_t k = first; k < last; k++) c->mean[k] /= (double)c->rows;
+    }
+}
+
+static void find_squares(Cloud *c) {
+#pragma omp parallel for num_threads(c->threads) schedule(static)
+    for (size_t u = 0; u < c->rows; u++) {
+        double sum = 0;
+        for (size_t k = 0; k < c->dim; k++) {
+            const double v = c->row[u][k] - (c->cosine ? 0 : c->mean[k]);
+            sum += v * v;
+        }
+        c->square[u] = sum;
+    }
+}
+
+/* Centred rows (cosine: as they are) first..first+count-1, coordinates from..from+depth-1, as float64
+ * [round_up(count,4), DRIFT_DEPTH], zero-padded. */
+static void load_rows(const Cloud *c, size_t first, size_t count, size_t from, size_t depth, double *out) {
+    const double keep = c->cosine ? 0 : 1;
+    for (size_t i = 0; i < round_up(count, 4); i++) {
+        double *to = out + i * DRIFT_DEPTH;
+        const float *x = i < count ? c->row[first + i] + from : NULL;
+        for (size_t k = 0; x && k < depth; k++) to[k] = x[k] - keep * c->mean[from + k];
+        for (size_t k = x ? depth : 0; k < round_up(depth, 8); k++) to[k] = 0;
+    }
+}
+
+static double direct_square(const Cloud *c, size_t i, size_t u) {
+    double sum = 0;
+    for (size_t k = 0; k < c->dim; k++) {
+        const double v = (double)c->row[i][k] - c->row[u][k];
+        sum += v * v;
+    }
+    return sum;
+}
+
+static double measure_of(const Cloud *c, size_t i, size_t u, double product) {
+    const double a = c->square[i], b = c->square[u];
+    if (c->cosine) return -product / (fmax(sqrt(a), 1e-8) * fmax(sqrt(b), 1e-8));
+    double square = i == u ? 0 : a + b - 2 * product;
+    if (i != u && square < NEAR * (a + b)) square = direct_square(c, i, u);
+    return sqrt(fmax(square, 1e-8));
+}
+
+/* Measures of samples x rows of one tile into out [count of samples, rows of the cloud]. */
+static void fill_tile(const Cloud *c, size_t i0, size_t rows, size_t u0, double *scratch, double *out) {
+    const size_t columns = u0 + DRIFT_COLUMNS < c->rows ? DRIFT_COLUMNS : c->rows - u0;
+    double *a = scratch, *b = a + SCRATCH_ROWS, *sum = b + SCRATCH_COLUMNS;
+    memset(sum, 0, DRIFT_ROWS * DRIFT_COLUMNS * sizeof(double));
+    for (size_t k = 0; k < c->dim; k += DRIFT_DEPTH) {
+        const size_t depth = k + DRIFT_DEPTH < c->dim ? DRIFT_DEPTH : c->dim - k;
+        load_rows(c, i0, rows, k, depth, a);
+        load_rows(c, u0, columns, k, depth, b);
+        c->kernels->dots(a, b, round_up(rows, 4), round_up(columns, 4), round_up(depth, 8), sum);
+    }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t u = 0; u < columns; u++)
+            out[i * c->rows + u0 + u] = measure_of(c, i0 + i, u0 + u, sum[i * DRIFT_COLUMNS + u]);
+}
+
+static void fill(Cloud *c, size_t first, size_t count, double *out) {
+    const size_t row_tiles = (count + DRIFT_ROWS - 1) / DRIFT_ROWS,
+                 column_tiles = (c->rows + DRIFT_COLUMNS - 1) / DRIFT_COLUMNS;
+#pragma omp parallel for num_threads(c->threads) schedule(dynamic)
+    for (size_t tile = 0; tile < row_tiles * column_tiles; tile++) {
+        const size_t i = tile / column_tiles * DRIFT_ROWS;
+        fill_tile(c, first + i, i + DRIFT_ROWS < count ? DRIFT_ROWS : count - i, tile % column_tiles * DRIFT_COLUMNS,
+                  c->scratch + (size_t)omp_get_thread_num() * CLOUD_SCRATCH, out + i * c->rows);
+    }
+}
+
+const double *cloud_measure(Cloud *c, size_t first, size_t count) {
+    if (c->cache && !c->filled) {
+        fill(c, 0, c->samples, c->cache);
+        c->filled = true;
+    }
+    if (c->cache) return c->cache + first * c->rows;
+    fill(c, first, count, c->block);
+    return c->block;
+}
+
+void cloud_use_cosine(Cloud *c) {
+    c->cosine = true;
+    c->filled = false;
+    find_squares(c);
+}
+
+static int allocate(Cloud *c, Error *err) {
+    const size_t pairs = c->samples * c->rows;
+    c->row = calloc(c->rows, sizeof *c->row);
+    c->mean = calloc(c->dim, sizeof(double));
+    c->square = calloc(c->rows, sizeof(double));
+    c->scratch = aligned_alloc(64, (size_t)c->threads * CLOUD_SCRATCH * sizeof(double));
+    if (pairs <= CACHE_BYTES / sizeof(double))
+        c->cache = malloc(pairs * sizeof(double));
+    else
+        c->block = malloc(DRIFT_ROWS * c->rows * sizeof(double));
+    if (c->row && c->mean && c->square && c->scratch && (c->cache || c->block)) return 0;
+    return fail(err, DRPO_E_MEMORY, "drift: no memory for the distances of %zu samples to %zu rows of %zu features",
+                c->samples, c->rows, c->dim);
+}
+
+int cloud_open(Cloud *c, int segments, const float *const *base, const size_t *count, size_t dim, int threads,
+               Error *err) {
+    *c = (Cloud){.samples = count[0], .dim = dim, .threads = threads > 0 ? threads : omp_get_max_threads()};
+    for (int k = 0; k < segments; k++) c->rows += count[k];
+    c->kernels = drift_kernels();
+    int code = allocate(c, err);
+    if (code == 0) {
+        size_t u = 0;
+        for (int k = 0; k < segments; k++)
+            for (size_t i = 0; i < count[k]; i++) c->row[u++] = base[k] + i * dim;
+        code = check_finite(c, err);
+    }
+    if (code < 0) {
+        cloud_close(c);
+        return code;
+    }
+    find_mean(c);
+    find_squares(c);
+    return 0;
+}
+
+void cloud_close(Cloud *c) {
+    free(c->row);
+    free(c->mean);
+    free(c->square);
+    free(c->cache);
+    free(c->block);
+    free(c->scratch);
+    *c = (Cloud){0};
+}

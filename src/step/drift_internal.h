@@ -1,0 +1,83 @@
+/* Drift, inner parts: the point cloud with its pair measures, and the two products that carry the cost.
+ *
+ * A cloud is the list of DISTINCT rows that take part: the samples X first, then whatever is not a row of X. Targets
+ * that repeat a row of X (the selected candidates, or X as its own negatives) are columns of X with another weight, so
+ * their distances and their share of the force are computed once. */
+#ifndef DRPO_STEP_DRIFT_INTERNAL_H
+#define DRPO_STEP_DRIFT_INTERNAL_H
+
+#include "step/drift.h"
+
+enum {
+    DRIFT_ROWS = 128,   /* samples per streamed block */
+    DRIFT_COLUMNS = 64, /* targets per tile of pair products */
+    DRIFT_DEPTH = 256,  /* coordinates (or targets) per partial sum */
+    DRIFT_PANEL = 32,   /* coordinates that lie side by side in a tile of points */
+    DRIFT_WIDTH = 128   /* coordinates per tile of the force */
+};
+
+/* ---- products, one set per instruction set (drift_kernels.c) ---- */
+typedef struct DriftKernels {
+    /* out[i][j] += sum_k a[i][k] b[j][k] in float64. a [rows,DRIFT_DEPTH], b [columns,DRIFT_DEPTH], out
+     * [rows,DRIFT_COLUMNS]; rows and columns are multiples of 4, depth a multiple of 8. */
+    void (*dots)(const double *a, const double *b, size_t rows, size_t columns, size_t depth, double *out);
+    /* out[i][k] += sum_j c[i][j] points[j][k]. c [rows,stride], points in panels [width/DRIFT_PANEL,count,DRIFT_PANEL],
+     * out [rows,DRIFT_WIDTH]; rows is a multiple of 8, width of DRIFT_PANEL. Partial sums of DRIFT_DEPTH targets keep
+     * float32 rounding independent of count. */
+    void (*mix)(const float *c, size_t stride, size_t rows, const float *points, size_t count, size_t width,
+                float *out);
+} DriftKernels;
+
+const DriftKernels *drift_kernels(void);
+
+/* ---- the cloud (drift_cloud.c) ---- */
+typedef struct Cloud {
+    size_t samples, rows, dim; /* the first `samples` rows are X */
+    const float **row;         /* [rows] each [dim] */
+    double *mean;              /* [dim] subtracted before products: the field does not depend on it, rounding does */
+    double *square;            /* [rows] squared norm after centring (cosine: before) */
+    bool cosine;               /* measure = -cos(x_i, t_j) instead of the distance */
+    bool filled;               /* cache holds the present measure */
+    double *cache;             /* [samples,rows], NULL when too large to keep */
+    double *block;             /* [DRIFT_ROWS,rows] used when there is no cache */
+    double *scratch;           /* [threads][CLOUD_SCRATCH] */
+    int threads;
+    const DriftKernels *kernels;
+} Cloud;
+
+/* Segments are laid one after another: count[k] rows starting at base[k]; segment 0 is X. threads 0: one per core. */
+int cloud_open(Cloud *c, int segments, const float *const *base, const size_t *count, size_t dim, int threads,
+               Error *err);
+void cloud_close(Cloud *c);
+/* Measures of samples first..first+count-1 (count <= DRIFT_ROWS) to all rows, [count,rows]; valid until the next call.
+ */
+const double *cloud_measure(Cloud *c, size_t first, size_t count);
+/* From now on the measure is -cos, of vectors with norms floored at 1e-8. */
+void cloud_use_cosine(Cloud *c);
+
+/* ---- one term on a cloud (drift_term.c) ---- */
+
+/* What the targets that share one row of the cloud add up to; index 0: open, 1: masked at sample `own`. */
+typedef struct Column {
+    double count[2], negative[2], positive[2]; /* targets, their weights */
+    ptrdiff_t own;                             /* the sample whose own entry is masked, or -1 */
+} Column;
+
+typedef struct Term {
+    Column *column; /* [columns]: the first rows of the cloud */
+    size_t columns;
+    double targets, weight_sum; /* n + m + p and the sum of their weights */
+    const float *radii;
+    int n_radii, kernel;
+    double scale, scale_per_dim;
+} Term;
+
+int term_open(Term *t, size_t columns, size_t samples, Error *err); /* with the X block: weight 1, own entry masked */
+void term_close(Term *t);
+void term_add(Term *t, size_t row, double weight, bool positive, ptrdiff_t masked_at);
+void term_scale(Term *t, Cloud *c);
+/* The field: force (may be NULL) [n,d]; grad (may be NULL): grad = keep * grad + factor * d(loss)/dX. */
+int term_field(const Term *t, Cloud *c, float *force, float *grad, float keep, float factor, DriftResult *result,
+               Error *err);
+
+#endif
