@@ -57,4 +57,8 @@ typedef struct LoraMeta { /* what goes into headers and adapter_config.json; str
  * back and compares B A alpha/r. */
 int lora_write(const Adapter *a, LoraFormat format, const char *path, const LoraMeta *meta, Error *err);
 
+struct Weights;
+/* Writes the UNet file of `w` with W + (alpha/r) B A in every adapted layer, in the types of the original. */
+int lora_merge_file(const struct Weights *w, const Adapter *a, const char *path, Error *err);
+
 #endif
