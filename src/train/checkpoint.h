@@ -1,0 +1,28 @@
+/* Checkpoint: everything that the next update depends on: adapter, moments, counters. Written under another name, then renamed.
+ *
+ *   checkpoint-<step>/adapter_model.safetensors, adapter_config.json   the adapter as PEFT reads it
+ *                     optimizer.safetensors                            m, v [count]
+ *                     state.json                                       step, hashes, sizes of the records */
+#ifndef DRPO_TRAIN_CHECKPOINT_H
+#define DRPO_TRAIN_CHECKPOINT_H
+
+#include "model/lora.h"
+#include "model/pipeline.h"
+#include "step/optimize.h"
+
+/* What must be the same for a resumed run. */
+typedef struct RunIdentity {
+    char config[65], model[65], prompts[65]; /* SHA-256 */
+} RunIdentity;
+
+typedef struct Checkpoint {
+    long step;
+    RunIdentity identity;
+    long long metrics_bytes, eval_bytes; /* length of metrics.jsonl and eval.jsonl when it was written */
+} Checkpoint;
+
+int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o, Error *err);
+/* Reads and verifies one into `a` and `o`, which are allocated. `expected`: the identity of this run. */
+int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, Adapter *a, Optimizer *o, Checkpoint *out, Error *err);
+
+#endif

@@ -1,0 +1,98 @@
+/* Model card: written from what the run recorded. See model_card.h. */
+#include "train/model_card.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "format/jsonl.h"
+
+enum { CURVE_POINTS = 10 };
+
+typedef struct Curve {
+    FILE *out;
+    long steps;
+} Curve;
+
+static double number(const json_t *object, const char *key) { return json_number_value(json_object_get(object, key)); }
+
+/* About ten lines of the reward curve, the first and last among them. */
+static int print_update(void *user, const json_t *value, const char *text, int line, Error *err) {
+    (void)text;
+    (void)line;
+    (void)err;
+    const Curve *c = user;
+    long step = (long)json_integer_value(json_object_get(value, "step")), every = (c->steps + CURVE_POINTS - 1) / CURVE_POINTS;
+    if (step != 1 && step != c->steps && (every == 0 || step % every != 0)) return 0;
+    fprintf(c->out, "| %ld | %.4f | %.4f | %.4f | %.3g |\n", step, number(value, "reward"), number(value, "reward_best"),
+            number(value, "diversity"), number(value, "lr"));
+    return 0;
+}
+
+static int print_evaluation(void *user, const json_t *value, const char *text, int line, Error *err) {
+    (void)text;
+    (void)line;
+    (void)err;
+    const Curve *c = user;
+    const json_t *reward = json_object_get(value, "reward");
+    fprintf(c->out, "| %ld | %.4f | %.4f |\n", (long)json_integer_value(json_object_get(value, "step")), number(reward, "base"),
+            number(reward, "tuned"));
+    return 0;
+}
+
+/* A YAML double-quoted scalar. */
+static void print_quoted(FILE *f, const char *text) {
+    fputc('"', f);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') fputc('\\', f);
+        fputc(*text, f);
+    }
+    fputc('"', f);
+}
+
+static void print_head(FILE *f, const ModelCard *c) {
+    fprintf(f, "---\nbase_model: ");
+    print_quoted(f, c->base_model);
+    fprintf(f, "\nbase_model_relation: adapter\nlibrary_name: peft\npipeline_tag: text-to-image\n"
+               "tags:\n- text-to-image\n- stable-diffusion\n- diffusers\n- lora\n- drpo\n---\n\n");
+    fprintf(f, "# LoRA trained with Drifting Preference Optimization\n\n");
+    fprintf(f, "%ld updates toward %s, rank %d, alpha %g. Sample with one step and guidance off.\n\n", c->steps, c->rewards, c->rank, c->alpha);
+    fprintf(f, "## Command\n\n```sh\n%s\n```\n\n## Hashes (SHA-256)\n\n| what | hash |\n|---|---|\n", c->command);
+    fprintf(f, "| UNet of the base | `%s` |\n| options | `%s` |\n| prompts `%s` | `%s` |\n\n", c->base_sha256, c->config_sha256, c->prompts,
+            c->prompts_sha256);
+}
+
+static void print_use(FILE *f) {
+    fprintf(f, "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline\nfrom peft import PeftModel\n\n"
+               "pipe = DiffusionPipeline.from_pretrained(BASE)\npipe.unet = PeftModel.from_pretrained(pipe.unet, THIS_FOLDER)\n"
+               "image = pipe(prompt, num_inference_steps=1, guidance_scale=0).images[0]\n```\n\n"
+               "`drpo export` writes it for diffusers' `load_lora_weights`, for kohya-style programs, or merged into the model.\n");
+}
+
+static int print_curves(FILE *f, const ModelCard *c, Error *err) {
+    char path[PATH_MAX];
+    Curve curve = {f, c->steps};
+    fprintf(f, "## Training reward\n\n| step | mean | best | diversity | lr |\n|---|---|---|---|---|\n");
+    snprintf(path, sizeof path, "%s/metrics.jsonl", c->run);
+    TRY(jsonl_read(path, print_update, &curve, err));
+    snprintf(path, sizeof path, "%s/eval.jsonl", c->run);
+    fprintf(f, "\n## Evaluation at fixed prompts and noises\n\n| step | base | tuned |\n|---|---|---|\n");
+    return jsonl_read(path, print_evaluation, &curve, err);
+}
+
+int model_card_write(const ModelCard *card, const char *folder, Error *err) {
+    char path[PATH_MAX], *text = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&text, &size);
+    if (!f) return fail(err, DRPO_E_MEMORY, "out of memory for the model card");
+    print_head(f, card);
+    int code = print_curves(f, card, err);
+    print_use(f);
+    if (fclose(f) != 0 && code == 0) code = fail(err, DRPO_E_MEMORY, "out of memory for the model card");
+    snprintf(path, sizeof path, "%s/README.md", folder);
+    if (code == 0) code = file_write_atomic(path, text, size, err);
+    free(text);
+    return code;
+}

@@ -1,0 +1,17 @@
+/* Model card: RUN/final/README.md: how an adapter was made, in the form that model hubs read. */
+#ifndef DRPO_TRAIN_MODEL_CARD_H
+#define DRPO_TRAIN_MODEL_CARD_H
+
+#include "base/error.h"
+
+typedef struct ModelCard {
+    const char *run, *base_model, *base_sha256, *config_sha256, *prompts, *prompts_sha256, *command, *rewards;
+    long steps;
+    int rank;
+    double alpha;
+} ModelCard;
+
+/* Reads metrics.jsonl and eval.jsonl of the run for the curve; `folder` holds the adapter already. */
+int model_card_write(const ModelCard *card, const char *folder, Error *err);
+
+#endif

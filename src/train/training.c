@@ -1,0 +1,92 @@
+/* Training: opens model, adapter, rewards, prompts, noise and the planned update. See training.h. */
+#include "train/training.h"
+
+#include <string.h>
+
+#include "base/file.h"
+
+static int hash_file(const char *path, char hex[65], Error *err) {
+    MappedFile f;
+    TRY(file_map(path, &f, err));
+    sha256_hex(f.data, f.size, hex);
+    file_unmap(&f);
+    return 0;
+}
+
+static int open_prompts(Training *t, const Job *job, Error *err) {
+    const Config *c = job->config;
+    Arena *a = t->session.arena;
+    TRY(session_prompts(a, t->session.pipeline, "prompts", config_text(c, OPT_PROMPTS), &job->log, &t->prompts, &t->prompts_path, err));
+    uint64_t seed = (uint64_t)config_int(c, OPT_SEED);
+    TRY(prompt_order_new(config_text(c, OPT_PROMPT_ORDER), seed, &t->prompts, &t->order, err));
+    t->prompts_per_update = (int)(config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE));
+    t->batch = arena_alloc(a, sizeof *t->batch * (size_t)t->prompts_per_update);
+    t->indices = arena_alloc(a, sizeof *t->indices * (size_t)t->prompts_per_update);
+    if (!t->batch || !t->indices) return fail(err, DRPO_E_MEMORY, "out of memory");
+    return hash_file(t->prompts_path, t->identity.prompts, err);
+}
+
+static int open_adapter(Training *t, const Config *c, Error *err) {
+    TRY(adapter_create(t->session.pipeline, c, &t->adapter, err));
+    const char *from = config_has(c, OPT_LORA_INIT) ? config_text(c, OPT_LORA_INIT) : "";
+    if (from[0] == 0) return 0;
+    Adapter *read = NULL;
+    TRY(adapter_open(t->session.pipeline, from, &read, err));
+    int code = lora_copy(t->adapter, read, err);
+    lora_free(read);
+    return code < 0 ? fail_in(err, "--lora-init %s", from) : 0;
+}
+
+static int open_optimizer(Training *t, const Config *c, Error *err) {
+    Optimizer *o = &t->optimizer;
+    TRY(optimizer_allocate(o, t->adapter->count, err));
+    o->lr = (float)config_float(c, OPT_LR);
+    o->beta1 = (float)config_float(c, OPT_BETA1);
+    o->beta2 = (float)config_float(c, OPT_BETA2);
+    o->eps = (float)config_float(c, OPT_EPS);
+    o->weight_decay = (float)config_float(c, OPT_WEIGHT_DECAY);
+    o->clip = (float)config_float(c, OPT_CLIP);
+    o->schedule = (Schedule)config_choice(c, OPT_LR_SCHEDULE);
+    o->warmup = (int)config_int(c, OPT_WARMUP);
+    o->total = (int)config_int(c, config_has(c, OPT_STEPS) ? OPT_STEPS : OPT_BENCH_STEPS);
+    return 0;
+}
+
+int training_open(Training *t, const Job *job, bool rewards, Error *err) {
+    const Config *c = job->config;
+    StepOptions options;
+    *t = (Training){0};
+    TRY(session_open(&t->session, c, err));
+    TRY(open_prompts(t, job, err));
+    TRY(open_adapter(t, c, err));
+    TRY(open_optimizer(t, c, err));
+    TRY(session_step_options(&t->session, c, &options, err));
+    TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
+    Pipeline *p = t->session.pipeline;
+    size_t side = (size_t)(options.resolution ? options.resolution / p->factor : p->latent_size);
+    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), (size_t)p->latent_channels * side * side, true, &t->noise, err));
+    config_hash(c, t->identity.config);
+    memcpy(t->identity.model, pipeline_sha256(p), sizeof t->identity.model);
+    if (!rewards) return 0;
+    TRY(job_rewards(job, &t->rewards, err));
+    return job_rewards_fit(&t->rewards, t->prompts.items, t->prompts.count, t->prompts_path, err);
+}
+
+void training_close(Training *t) {
+    if (t->step) step_free(t->step);
+    reward_set_close(&t->rewards);
+    if (t->noise) noise_close(t->noise);
+    prompt_order_free(t->order);
+    optimizer_free(&t->optimizer);
+    if (t->adapter) lora_free(t->adapter);
+    session_close(&t->session);
+    *t = (Training){0};
+}
+
+int training_update(Training *t, long number, StepStats *stats, Error *err) {
+    int n = t->prompts_per_update;
+    prompt_order_pick(t->order, number, n, t->indices);
+    for (int i = 0; i < n; i++) t->batch[i] = t->prompts.items[t->indices[i]];
+    *stats = (StepStats){0};
+    return step_update(t->step, t->batch, n, number, t->noise, &t->rewards, &t->optimizer, stats, err);
+}

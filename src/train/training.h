@@ -1,0 +1,31 @@
+/* Training: everything one update needs, opened from the options. Shared by train, plan and bench. */
+#ifndef DRPO_TRAIN_TRAINING_H
+#define DRPO_TRAIN_TRAINING_H
+
+#include "train/checkpoint.h"
+#include "train/prompt_order.h"
+#include "train/session.h"
+
+typedef struct Training {
+    Session session;
+    Adapter *adapter;
+    PromptList prompts;
+    const char *prompts_path;
+    RewardSet rewards;
+    Step *step;
+    NoiseSource *noise;
+    Optimizer optimizer;
+    PromptOrder *order;
+    int prompts_per_update;
+    Prompt *batch;   /* [prompts_per_update], of the last update */
+    size_t *indices; /* likewise, in the prompt file */
+    RunIdentity identity;
+} Training;
+
+/* `rewards` false: none is started (a plan needs none). Close it also after a failure. */
+int training_open(Training *t, const Job *job, bool rewards, Error *err);
+void training_close(Training *t);
+/* Update number `number` (from 0). */
+int training_update(Training *t, long number, StepStats *stats, Error *err);
+
+#endif

@@ -1,0 +1,74 @@
+/* The verb `bench`: seconds per update, phase by phase, and peak memory. The first update is not timed. */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "format/json.h"
+#include "train/metrics.h"
+#include "train/training.h"
+
+typedef struct Timing {
+    int updates, threads;
+    double best, mean; /* seconds per update */
+    double phase[PHASES]; /* mean seconds */
+    double images_per_second;
+    long long peak_bytes;
+} Timing;
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int measure(Training *t, int updates, Timing *out, Error *err) {
+    double *seconds = calloc((size_t)updates, sizeof *seconds);
+    if (!seconds) return fail(err, DRPO_E_MEMORY, "out of memory");
+    StepStats stats;
+    int code = training_update(t, 0, &stats, err);
+    *out = (Timing){.updates = updates, .threads = t->session.threads};
+    for (int i = 0; i < updates && code == 0; i++) {
+        double start = clock_seconds();
+        code = training_update(t, i + 1, &stats, err);
+        seconds[i] = clock_seconds() - start;
+        out->mean += seconds[i] / updates;
+        out->images_per_second += stats.candidates / seconds[i] / updates;
+        for (int p = 0; p < PHASES; p++) out->phase[p] += stats.seconds[p] / updates;
+    }
+    qsort(seconds, (size_t)updates, sizeof *seconds, compare_doubles);
+    out->best = seconds[0];
+    out->peak_bytes = memory_peak_bytes();
+    free(seconds);
+    return code;
+}
+
+static int print_json(const Job *job, const Timing *t, Error *err) {
+    json_t *phases = json_object();
+    for (int p = 0; p < PHASES; p++) json_object_set_new(phases, metrics_phase(p), json_real(t->phase[p]));
+    json_t *root = json_pack("{s:i, s:i, s:f, s:f, s:f, s:I, s:o}", "updates", t->updates, "threads", t->threads, "seconds_per_update", t->mean,
+                             "best_seconds_per_update", t->best, "images_per_second", t->images_per_second, "peak_bytes",
+                             (json_int_t)t->peak_bytes, "phase_seconds", phases);
+    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+    if (text) job_result(job, "%s", text);
+    int code = text ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
+    free(text);
+    json_decref(root);
+    return code;
+}
+
+static int print_timing(const Job *job, const Timing *t, Error *err) {
+    if (config_bool(job->config, OPT_JSON)) return print_json(job, t, err);
+    job_result(job, "%.3f s per update (best %.3f), %.1f images/s, %d threads, peak %.1f MiB", t->mean, t->best, t->images_per_second, t->threads,
+               (double)t->peak_bytes / 1048576);
+    for (int p = 0; p < PHASES; p++) job_result(job, "  %-10s %8.4f s", metrics_phase(p), t->phase[p]);
+    return 0;
+}
+
+int verb_bench(const Job *job, Error *err) {
+    TRY(config_check(job->config, err));
+    Training t;
+    Timing timing;
+    int code = training_open(&t, job, true, err);
+    if (code == 0) code = measure(&t, (int)config_int(job->config, OPT_BENCH_STEPS), &timing, err);
+    if (code == 0) code = print_timing(job, &timing, err);
+    training_close(&t);
+    return code;
+}

@@ -1,0 +1,220 @@
+/* The verb `train`: the loop around one update. Records, evaluates, saves; stops on request without losing anything.
+ *
+ *     open -> (resume) -> update -> metrics -> progress -> evaluation -> checkpoint -> ... -> final/ */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "train/gradients.h"
+#include "train/metrics.h"
+#include "train/model_card.h"
+#include "train/plan_text.h"
+#include "train/preview.h"
+#include "train/run_folder.h"
+#include "train/training.h"
+
+typedef struct Loop {
+    const Job *job;
+    Arena *arena;
+    Training training;
+    RunFolder run;
+    Metrics metrics;
+    Preview *preview;
+    long done, steps, saved; /* updates done, wanted, in the newest checkpoint (-1: none) */
+    double seconds;          /* of this session's updates */
+    long timed;
+} Loop;
+
+static LoraMeta adapter_meta(const Loop *l) {
+    const Config *c = l->job->config;
+    const Pipeline *p = l->training.session.pipeline;
+    return (LoraMeta){.base_model = p->folder,
+                      .architecture = p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
+                      .steps = l->done,
+                      .seed = (uint64_t)config_int(c, OPT_SEED),
+                      .learning_rate = (float)config_float(c, OPT_LR),
+                      .resolution = p->latent_size * p->factor};
+}
+
+static int save_checkpoint(Loop *l, Error *err) {
+    if (l->saved == l->done) return 0;
+    TRY(metrics_sync(&l->metrics, err));
+    Checkpoint c = {.step = l->done,
+                    .identity = l->training.identity,
+                    .metrics_bytes = l->metrics.updates.offset,
+                    .eval_bytes = l->metrics.evaluations.offset};
+    LoraMeta meta = adapter_meta(l);
+    TRY(checkpoint_write(l->run.path, &c, l->training.adapter, &meta, &l->training.optimizer, err));
+    l->saved = l->done;
+    return run_prune(l->run.path, (int)config_int(l->job->config, OPT_KEEP), err);
+}
+
+static int evaluate(Loop *l, Error *err) {
+    char summary[128];
+    TRY(preview_run(l->preview, l->run.path, l->done, &l->metrics, summary, err));
+    log_info(&l->job->log, "%s", summary);
+    return 0;
+}
+
+/* "1:05" or "2:10:03" */
+static void clock_text(double seconds, char out[32]) {
+    long s = (long)(seconds + 0.5);
+    if (s >= 3600)
+        snprintf(out, 32, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(out, 32, "%ld:%02ld", s / 60, s % 60);
+}
+
+static void report_progress(Loop *l, const StepStats *s, double seconds) {
+    char line[256], left[32];
+    double mean = l->seconds / (double)l->timed;
+    drpo_progress p = {.step = (int)l->done,
+                       .steps = (int)l->steps,
+                       .reward = s->reward_mean,
+                       .images_per_second = seconds > 0 ? s->candidates / seconds : 0,
+                       .seconds_left = mean * (double)(l->steps - l->done),
+                       .line = line};
+    clock_text(p.seconds_left, left);
+    int n = snprintf(line, sizeof line, "step %ld/%ld  reward %.4f  best %.4f  |grad| %.3g  %.1f images/s  %s left", l->done, l->steps,
+                     s->reward_mean, s->reward_best, s->grad_norm, p.images_per_second, left);
+    if (s->prompts_skipped) snprintf(line + n, sizeof line - (size_t)n, "  (%d skipped)", s->prompts_skipped);
+    const drpo_callbacks *c = l->job->callbacks;
+    if (c && c->progress) c->progress(c->user, &p);
+}
+
+static bool due(long step, long long every) { return every > 0 && step % every == 0; }
+
+static int one_update(Loop *l, Error *err) {
+    const Config *c = l->job->config;
+    Training *t = &l->training;
+    StepStats stats;
+    double start = clock_seconds();
+    TRY(training_update(t, l->done, &stats, err));
+    double seconds = clock_seconds() - start;
+    l->done++;
+    l->timed++;
+    l->seconds += seconds;
+    const char *dump = config_text(c, OPT_DUMP_GRADIENTS);
+    if (dump[0] && l->timed == 1) TRY(gradients_write(dump, t->adapter, step_last_gradient(t->step), err));
+    TRY(metrics_update(&l->metrics, l->done, &stats, &t->rewards, t->indices, t->prompts_per_update, seconds, err));
+    report_progress(l, &stats, seconds);
+    if (l->preview && due(l->done, config_int(c, OPT_EVAL_EVERY))) TRY(evaluate(l, err));
+    if (due(l->done, config_int(c, OPT_CHECKPOINT_EVERY))) TRY(save_checkpoint(l, err));
+    return 0;
+}
+
+/* What a failed update leaves: the state before it is good, so it is saved unless the numbers themselves went wrong. */
+static int after_failure(Loop *l, int code, Error *err) {
+    Error saving = {0};
+    if (job_cancelled(l->job)) code = DRPO_E_CANCELLED; /* Ctrl-C reaches reward processes too */
+    bool sound = code == DRPO_E_REWARD || code == DRPO_E_CANCELLED;
+    if (sound && l->done > 0 && save_checkpoint(l, &saving) < 0) log_warn(&l->job->log, "%s", saving.text);
+    if (l->saved > 0) log_info(&l->job->log, "step %ld is saved; go on with: drpo train --resume latest --out %s", l->saved, l->run.path);
+    return code == DRPO_E_CANCELLED ? code : err->code;
+}
+
+static int stop_on_request(Loop *l, Error *err) {
+    if (l->done > 0) TRY(save_checkpoint(l, err));
+    if (l->saved > 0)
+        return fail(err, DRPO_E_CANCELLED, "stopped on request after step %ld; go on with: drpo train --resume latest --out %s", l->done,
+                    l->run.path);
+    return fail(err, DRPO_E_CANCELLED, "stopped on request before the first update");
+}
+
+static int run_updates(Loop *l, Error *err) {
+    if (l->preview && l->done == 0) TRY(evaluate(l, err));
+    while (l->done < l->steps) {
+        if (job_cancelled(l->job)) return stop_on_request(l, err);
+        int code = one_update(l, err);
+        if (code < 0) {
+            code = after_failure(l, code, err);
+            if (code != DRPO_E_CANCELLED) return code;
+            error_clear(err);
+            return stop_on_request(l, err);
+        }
+    }
+    TRY(save_checkpoint(l, err));
+    /* after the checkpoint: a run that is extended later repeats it only where it is due */
+    if (l->preview && !due(l->done, config_int(l->job->config, OPT_EVAL_EVERY))) TRY(evaluate(l, err));
+    return metrics_sync(&l->metrics, err);
+}
+
+static int write_final(Loop *l, Error *err) {
+    const Config *c = l->job->config;
+    const Training *t = &l->training;
+    const char *tmp = path_join(l->arena, l->run.path, ".tmp-final"), *final = path_join(l->arena, l->run.path, "final");
+    char *command = config_command(c, l->arena);
+    if (!tmp || !final || !command) return fail(err, DRPO_E_MEMORY, "out of memory");
+    ModelCard card = {.run = l->run.path,
+                      .base_model = t->session.pipeline->folder,
+                      .base_sha256 = t->identity.model,
+                      .config_sha256 = t->identity.config,
+                      .prompts = config_text(c, OPT_PROMPTS),
+                      .prompts_sha256 = t->identity.prompts,
+                      .command = command,
+                      .rewards = config_text(c, OPT_REWARD),
+                      .steps = l->done,
+                      .rank = t->adapter->rank,
+                      .alpha = t->adapter->alpha};
+    LoraMeta meta = adapter_meta(l);
+    if (dir_exists(tmp)) TRY(dir_remove(tmp, err));
+    TRY(dir_make(tmp, err));
+    TRY(lora_write(t->adapter, LORA_PEFT, tmp, &meta, err));
+    TRY(model_card_write(&card, tmp, err));
+    if (dir_exists(final)) TRY(dir_remove(final, err));
+    TRY(dir_commit(tmp, final, err));
+    job_result(l->job, "%s", final);
+    return 0;
+}
+
+/* Nothing is written before everything could be opened. */
+static int open_loop(Loop *l, Error *err) {
+    const Job *job = l->job;
+    TRY(run_folder_find(job->config, l->arena, &job->log, &l->run, err));
+    TRY(config_check(job->config, err));
+    bool dry = config_bool(job->config, OPT_DRY_RUN);
+    TRY(training_open(&l->training, job, !dry, err));
+    l->steps = (long)config_int(job->config, OPT_STEPS);
+    l->saved = -1;
+    if (dry || config_int(job->config, OPT_EVAL_EVERY) == 0) return 0;
+    return preview_open(job, &l->training.session, l->training.adapter, &l->training.prompts, &l->training.rewards, &l->preview, err);
+}
+
+static int begin_run(Loop *l, Error *err) {
+    const Config *c = l->job->config;
+    Training *t = &l->training;
+    Checkpoint from = {0};
+    if (l->run.checkpoint) {
+        TRY(checkpoint_read(l->run.checkpoint, t->session.pipeline, &t->identity, t->adapter, &t->optimizer, &from, err));
+        l->done = l->saved = from.step;
+        log_info(&l->job->log, "resuming after step %ld of %s", l->done, l->run.path);
+    }
+    TRY(run_folder_begin(&l->run, c, &l->job->log, err));
+    const char *path = path_join(l->arena, l->run.path, "config.yaml");
+    if (!path) return fail(err, DRPO_E_MEMORY, "out of memory");
+    TRY(config_write(c, path, err));
+    return metrics_open(&l->metrics, l->run.path, l->done, from.metrics_bytes, from.eval_bytes, err);
+}
+
+static int train(Loop *l, Error *err) {
+    TRY(open_loop(l, err));
+    if (config_bool(l->job->config, OPT_DRY_RUN)) return plan_print(l->job, l->training.step, err);
+    int code = begin_run(l, err);
+    if (code == 0) code = run_updates(l, err);
+    if (code == 0) code = write_final(l, err);
+    Error closing = {0};
+    if (metrics_close(&l->metrics, &closing) < 0 && code == 0) code = fail(err, closing.code, "%s", closing.text);
+    if (code < 0 && l->run.created && l->done == 0) dir_remove(l->run.path, NULL); /* nothing was learnt: leave nothing */
+    return code;
+}
+
+int verb_train(const Job *job, Error *err) {
+    Loop l = {.job = job, .arena = arena_new(), .metrics = {.updates = {.fd = -1}, .evaluations = {.fd = -1}}};
+    int code = l.arena ? train(&l, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+    preview_close(l.preview);
+    training_close(&l.training);
+    arena_free(l.arena);
+    return code;
+}
