@@ -151,7 +151,7 @@ int cloud_open(Cloud *c, int segments, const float *const *base, const size_t *c
                Error *err) {
     *c = (Cloud){.samples = count[0], .dim = dim, .threads = threads > 0 ? threads : omp_get_max_threads()};
     for (int k = 0; k < segments; k++) c->rows += count[k];
-    c->kernels = drift_kernels();
+    c->kernels = drift_kernels(DRIFT_KERNELS_BEST);
     int code = allocate(c, err);
     if (code == 0) {
         size_t u = 0;

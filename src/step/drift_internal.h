@@ -28,7 +28,9 @@ typedef struct DriftKernels {
                 float *out);
 } DriftKernels;
 
-const DriftKernels *drift_kernels(void);
+/* The fastest set that the processor has, up to level 0 (portable), 1 (AVX2) or 2 (AVX-512). */
+enum { DRIFT_KERNELS_BEST = 2 };
+const DriftKernels *drift_kernels(int level);
 
 /* ---- the cloud (drift_cloud.c) ---- */
 typedef struct Cloud {

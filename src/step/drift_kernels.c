@@ -38,13 +38,14 @@
 #include "step/drift_kernels_body.h"
 #endif
 
-const DriftKernels *drift_kernels(void) {
+const DriftKernels *drift_kernels(int level) {
     static const DriftKernels generic = {dots_generic, mix_generic};
 #if defined(__x86_64__)
     static const DriftKernels avx2 = {dots_avx2, mix_avx2};
     static const DriftKernels avx512 = {dots_avx512, mix_avx512};
-    if (__builtin_cpu_supports("avx512f")) return &avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
+    if (level >= 2 && __builtin_cpu_supports("avx512f")) return &avx512;
+    if (level >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
 #endif
+    (void)level;
     return &generic;
 }

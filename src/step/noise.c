@@ -165,7 +165,7 @@ int noise_images(NoiseSource *n, long first, int count, float *out, Error *err) 
             mt19937_seed(&fresh, seed);
             mt19937_normal(&fresh, z, n->per_image);
         } else {
-            rng_normal((RngKey){seed, RNG_NOISE, 0, 0, 0}, z, n->per_image);
+            rng_normal((RngKey){seed, RNG_EVAL, 0, 0, 0}, z, n->per_image);
         }
     }
     return 0;
