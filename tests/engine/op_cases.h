@@ -68,23 +68,23 @@ static inline Value case_param(CaseGraph *c, Shape s, float scale, float shift) 
 }
 
 /* ---- build functions ---- */
-static Value case_add(CaseGraph *c) { return add(c->g, case_input(c, c->row->a), case_input(c, c->row->b)); }
-static Value case_mul(CaseGraph *c) { return mul(c->g, case_input(c, c->row->a), case_input(c, c->row->b)); }
-static Value case_affine(CaseGraph *c) { return affine(c->g, case_input(c, c->row->a), -1.5f, 0.25f); }
-static Value case_act(CaseGraph *c) {
+static inline Value case_add(CaseGraph *c) { return add(c->g, case_input(c, c->row->a), case_input(c, c->row->b)); }
+static inline Value case_mul(CaseGraph *c) { return mul(c->g, case_input(c, c->row->a), case_input(c, c->row->b)); }
+static inline Value case_affine(CaseGraph *c) { return affine(c->g, case_input(c, c->row->a), -1.5f, 0.25f); }
+static inline Value case_act(CaseGraph *c) {
     return act(c->g, affine(c->g, case_input(c, c->row->a), 3, 0), c->row->attr.act);
 }
-static Value case_geglu(CaseGraph *c) { return geglu(c->g, case_input(c, c->row->a)); }
+static inline Value case_geglu(CaseGraph *c) { return geglu(c->g, case_input(c, c->row->a)); }
 
 /* a: x, b: weight [out,in], c: residual or rank 0 */
-static Value case_linear(CaseGraph *c) {
+static inline Value case_linear(CaseGraph *c) {
     Value x = case_input(c, c->row->a), w = case_param(c, c->row->b, 0.5f, 0);
     Value bias = c->row->no_bias ? NULL : case_param(c, shape1(c->row->b.dim[0]), 1, 0);
     Value residual = c->row->c.rank ? case_input(c, c->row->c) : NULL;
     return append(c->g, OP_LINEAR, c->row->attr, (Value[]){x, w, bias, residual}, 4, (Shape){0});
 }
 
-static Value case_lora(CaseGraph *c) {
+static inline Value case_lora(CaseGraph *c) {
     Value x = case_input(c, c->row->a);
     Value down = case_param(c, shape2(3, c->row->b.dim[1]), 0.5f, 0),
           up = case_param(c, shape2(c->row->b.dim[0], 3), 0.5f, 0);
@@ -93,24 +93,24 @@ static Value case_lora(CaseGraph *c) {
                affine(c->g, linear(c->g, linear(c->g, x, down, NULL), up, NULL), 0.75f, 0));
 }
 
-static Value case_matmul(CaseGraph *c) {
+static inline Value case_matmul(CaseGraph *c) {
     Attr attr = c->row->attr;
     return matmul(c->g, case_input(c, c->row->a), case_input(c, c->row->b), attr.trans_a, attr.trans_b);
 }
 
-static Value case_conv2d(CaseGraph *c) {
+static inline Value case_conv2d(CaseGraph *c) {
     Value x = case_input(c, c->row->a), w = case_param(c, c->row->b, 0.5f, 0);
     Value bias = c->row->no_bias ? NULL : case_param(c, shape1(c->row->b.dim[0]), 1, 0);
     Value residual = c->row->c.rank ? case_input(c, c->row->c) : NULL;
     return append(c->g, OP_CONV2D, c->row->attr, (Value[]){x, w, bias, residual}, 4, (Shape){0});
 }
 
-static Value case_attention(CaseGraph *c) {
+static inline Value case_attention(CaseGraph *c) {
     Value q = case_input(c, c->row->a), k = case_input(c, c->row->b), v = case_input(c, c->row->b);
     return attention(c->g, affine(c->g, q, 2, 0), k, v, c->row->attr.groups, c->row->attr.causal);
 }
 
-static Value case_group_norm(CaseGraph *c) {
+static inline Value case_group_norm(CaseGraph *c) {
     Shape channels = shape1(c->row->a.dim[1]);
     Value x = case_input(c, c->row->a), w = case_param(c, channels, 0.5f, 1), b = case_param(c, channels, 1, 0);
     Value y = group_norm(c->g, x, w, b, c->row->attr.groups, 1e-5f);
@@ -118,35 +118,35 @@ static Value case_group_norm(CaseGraph *c) {
     return y;
 }
 
-static Value case_layer_norm(CaseGraph *c) {
+static inline Value case_layer_norm(CaseGraph *c) {
     Shape channels = shape1(c->row->a.dim[c->row->a.rank - 1]);
     Value x = case_input(c, c->row->a), w = case_param(c, channels, 0.5f, 1), b = case_param(c, channels, 1, 0);
     return layer_norm(c->g, x, w, b, 1e-5f);
 }
 
 /* A view alone runs nothing: a product on either side shows a wrong order of elements. */
-static Value case_tokens(CaseGraph *c) {
+static inline Value case_tokens(CaseGraph *c) {
     Value x = case_input(c, c->row->a);
     Value tokens = mul(c->g, to_tokens(c->g, x), case_input(c, c->row->b));
     Value image = to_image(c->g, tokens, c->row->a.dim[2], c->row->a.dim[3]);
     return mul(c->g, image, image);
 }
 
-static Value case_reshape(CaseGraph *c) {
+static inline Value case_reshape(CaseGraph *c) {
     Value x = reshape(c->g, affine(c->g, case_input(c, c->row->a), 2, 0), c->row->b);
     return mul(c->g, x, case_input(c, c->row->b));
 }
 
-static Value case_concat(CaseGraph *c) {
+static inline Value case_concat(CaseGraph *c) {
     return concat(c->g, case_input(c, c->row->a), case_input(c, c->row->b), c->row->attr.axis);
 }
 
-static Value case_slice(CaseGraph *c) {
+static inline Value case_slice(CaseGraph *c) {
     int axis = c->row->attr.axis;
     return slice(c->g, case_input(c, c->row->a), axis, c->row->attr.start, c->row->b.dim[axis]);
 }
 
-static Value case_embed(CaseGraph *c) {
+static inline Value case_embed(CaseGraph *c) {
     size_t count = (size_t)shape_count(c->row->a);
     c->ids = input(c->g, "ids", DT_I32, c->row->a);
     c->id_values = arena_alloc(graph_arena(c->g), count * sizeof *c->id_values);
@@ -155,12 +155,12 @@ static Value case_embed(CaseGraph *c) {
     return embed(c->g, c->ids, case_param(c, c->row->b, 1, 0));
 }
 
-static Value case_upsample(CaseGraph *c) { return upsample2x(c->g, case_input(c, c->row->a)); }
-static Value case_sum_to(CaseGraph *c) { return sum_to(c->g, case_input(c, c->row->a), c->row->b); }
-static Value case_broadcast_to(CaseGraph *c) { return broadcast_to(c->g, case_input(c, c->row->a), c->row->b); }
-static Value case_avg_pool(CaseGraph *c) { return avg_pool(c->g, case_input(c, c->row->a), c->row->attr.pool); }
+static inline Value case_upsample(CaseGraph *c) { return upsample2x(c->g, case_input(c, c->row->a)); }
+static inline Value case_sum_to(CaseGraph *c) { return sum_to(c->g, case_input(c, c->row->a), c->row->b); }
+static inline Value case_broadcast_to(CaseGraph *c) { return broadcast_to(c->g, case_input(c, c->row->a), c->row->b); }
+static inline Value case_avg_pool(CaseGraph *c) { return avg_pool(c->g, case_input(c, c->row->a), c->row->attr.pool); }
 
-static Value case_pool_std(CaseGraph *c) {
+static inline Value case_pool_std(CaseGraph *c) {
     return pool_std(c->g, case_input(c, c->row->a), c->row->attr.pool, c->row->attr.eps, c->row->attr.floor);
 }
 
