@@ -14,7 +14,13 @@ typedef struct ClipTextConfig {
 } ClipTextConfig;
 
 int clip_text_config_read(const char *path, ClipTextConfig *c, Error *err);
-/* ids I32 [N,T]. last: states after final_layer_norm [N,T,C]; penultimate (may be NULL): hidden_states[-2], no final norm. */
+/* ids I32 [N,T]. last: states after final_layer_norm [N,T,C]; penultimate (may be NULL): hidden_states[-2], no final
+ * norm. Returns 0: graph_check reports what went wrong. */
 int clip_text_build(Build *b, const ClipTextConfig *c, Value ids, Value *last, Value *penultimate);
+
+/* Pooled text of a model with projection: the projected state of the end-of-text token, [N,P]. `at_end` [N,1,T] is 1 at
+ * that token, else 0; clip_text_find_end writes one row of it. */
+Value clip_text_project(Build *b, const ClipTextConfig *c, Value last, Value at_end);
+void clip_text_find_end(const ClipTextConfig *c, const int32_t *ids, int tokens, float *at_end);
 
 #endif
