@@ -1,0 +1,49 @@
+/* Small things that every op of the cpu backend needs. */
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cpu/cpu.h"
+
+static void free_state(Kernel *k) {
+    free(k->state);
+    k->state = NULL;
+}
+
+void *cpu_state(CpuBackend *b, Kernel *k, size_t bytes, Error *err) {
+    CpuBackend **state = calloc(1, bytes);
+    if (!state) {
+        fail(err, DRPO_E_MEMORY, "out of memory while a kernel is prepared");
+        return NULL;
+    }
+    *state = b;
+    k->state = state;
+    k->release = free_state;
+    return state;
+}
+
+void cpu_enter(const CpuBackend *b) {
+    if (omp_get_max_threads() != b->threads) omp_set_num_threads(b->threads);
+}
+
+void cpu_copy(const CpuBackend *b, void *to, const void *from, size_t bytes) {
+    const size_t piece = 1 << 18;
+    int64_t pieces = (int64_t)((bytes + piece - 1) / piece);
+#pragma omp parallel for num_threads(b->threads) if (pieces > 1)
+    for (int64_t i = 0; i < pieces; i++) {
+        size_t at = (size_t)i * piece;
+        memcpy((char *)to + at, (const char *)from + at, bytes - at < piece ? bytes - at : piece);
+    }
+}
+
+Dims cpu_dims(Shape s) {
+    Dims m = {{1, 1, 1, 1}};
+    if (s.rank == 4) return (Dims){{s.dim[0], s.dim[2], s.dim[3], s.dim[1]}};
+    for (int i = 0; i < s.rank; i++) m.d[MAX_RANK - s.rank + i] = s.dim[i];
+    return m;
+}
+
+int cpu_axis(Shape s, int axis) {
+    static const int channels_last[MAX_RANK] = {0, 3, 1, 2};
+    return s.rank == 4 ? channels_last[axis] : MAX_RANK - s.rank + axis;
+}

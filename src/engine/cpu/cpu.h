@@ -1,0 +1,105 @@
+/* The cpu backend: float32, oneDNN for convolutions and matrix products, the kernels of simd/ for the rest.
+ *
+ * Each op_*.c prepares one family of nodes: it chooses primitives or loop bounds once, and its run() only computes. */
+#ifndef DRPO_ENGINE_CPU_CPU_H
+#define DRPO_ENGINE_CPU_CPU_H
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include "engine/backend.h"
+#include "engine/cpu/simd/simd.h"
+
+typedef struct Pack Pack;
+
+typedef struct CpuBackend {
+    Backend base;
+    int threads;
+    SimdKernels simd;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    Pack *packs; /* list of packed weights */
+} CpuBackend;
+
+typedef int Prepare(CpuBackend *b, const Node *n, Kernel *k, Error *err);
+Prepare cpu_add, cpu_mul, cpu_affine, cpu_act, cpu_act_grad, cpu_geglu, cpu_geglu_grad; /* op_elementwise.c */
+Prepare cpu_linear, cpu_linear_dx, cpu_linear_dw, cpu_matmul;                           /* op_product.c */
+Prepare cpu_conv2d, cpu_conv2d_dx, cpu_conv2d_dw;                                       /* op_conv2d.c */
+Prepare cpu_attention, cpu_attention_grad;                                              /* op_attention.c */
+Prepare cpu_group_norm, cpu_group_norm_dx, cpu_group_norm_dwb;                          /* op_group_norm.c */
+Prepare cpu_layer_norm, cpu_layer_norm_dx, cpu_layer_norm_dwb;                          /* op_layer_norm.c */
+Prepare cpu_concat, cpu_slice, cpu_pad_axis, cpu_embed, cpu_embed_grad, cpu_upsample,
+    cpu_upsample_grad;                                                    /* op_layout.c */
+Prepare cpu_sum_to, cpu_broadcast_to;                                     /* op_reduce.c */
+Prepare cpu_avg_pool, cpu_avg_pool_grad, cpu_pool_std, cpu_pool_std_grad; /* op_pool.c */
+
+/* A zeroed state for k with b as its first member; released with free(). */
+void *cpu_state(CpuBackend *b, Kernel *k, size_t bytes, Error *err);
+/* OpenMP's thread count belongs to the calling thread: every run() that is parallel or calls oneDNN sets it. */
+void cpu_enter(const CpuBackend *b);
+void cpu_copy(const CpuBackend *b, void *to, const void *from, size_t bytes);
+
+/* Sizes in memory order: rank 4 is [N,H,W,C] there; missing dimensions lead as 1. */
+typedef struct Dims {
+    int64_t d[MAX_RANK];
+} Dims;
+Dims cpu_dims(Shape s);
+int cpu_axis(Shape s, int axis); /* position of a PyTorch axis in Dims */
+
+static inline float *floats(void *p) { return p; }
+static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* ---- packed weights (pack.c): converted and reordered once, shared by all kernels, freed with the last of them ----
+ */
+
+/* layout NULL: plain row-major float32, which costs nothing where the file is float32 already. */
+int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err);
+void pack_release(CpuBackend *b, Pack *pack);
+void *pack_data(const Pack *pack);
+size_t pack_bytes(const CpuBackend *b);
+void pack_free_all(CpuBackend *b);
+
+/* ---- oneDNN calls (dnnl_op.c) ---- */
+enum {
+    FROM_OUT = -1,
+    FROM_WORKSPACE = -2,
+    FROM_FIXED = -3,
+    MAX_CALLS = 3,
+    MAX_CALL_ARGS = 8
+}; /* or an input's number */
+
+typedef struct DnnlCall {
+    dnnl_primitive_t primitive;
+    dnnl_exec_arg_t arg[MAX_CALL_ARGS];
+    int source[MAX_CALL_ARGS];
+    size_t offset[MAX_CALL_ARGS];
+    int n_arg;
+} DnnlCall;
+
+/* Primitives that one kernel executes in turn. */
+typedef struct DnnlOp {
+    CpuBackend *b;
+    DnnlCall call[MAX_CALLS];
+    int n_call;
+    int residual; /* input that the result is added to, -1: none; copied to the output where it is not there already */
+    size_t out_bytes, workspace;
+    Pack *pack;
+} DnnlOp;
+
+DnnlOp *dnnl_op_new(CpuBackend *b, const Node *n, Kernel *k, Error *err);
+size_t dnnl_op_reserve(DnnlOp *op, size_t bytes); /* workspace; returns its offset */
+/* Starts a call of a primitive (pd is destroyed in any case); its scratchpad comes from the workspace. */
+int dnnl_op_call(DnnlOp *op, dnnl_primitive_desc_t pd, Error *err);
+/* Gives the last call an argument; md is only read. */
+int dnnl_op_bind(DnnlOp *op, int arg, const_dnnl_memory_desc_t md, int source, size_t offset, void *fixed, Error *err);
+int dnnl_failed(dnnl_status_t status, const char *what, Error *err);
+/* residual (sum), factor on the product, activation, with the scratchpad left to the caller */
+int dnnl_op_attributes(dnnl_primitive_attr_t *out, float alpha, const_dnnl_memory_desc_t bias_after, bool residual,
+                       Act act, Error *err);
+dnnl_memory_desc_t dnnl_layout(int rank, const int64_t *dims,
+                               dnnl_format_tag_t tag); /* float32; NULL when out of memory */
+
+/* A convolution that is a matrix product: 1x1, stride 1, no padding. */
+int cpu_product_of_conv(CpuBackend *b, const Node *n, Kernel *k, Error *err);
+
+#endif

@@ -1,0 +1,151 @@
+/* Packed weights: one copy per (parameter, layout), however many graphs use it.
+ *
+ * A file's f16 or bf16 values become float32 on the way. Trainable parameters are never packed: their values change. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/cpu/cpu.h"
+
+struct Pack {
+    Pack *next;
+    const Param *param;
+    const void *source; /* param->data when it was packed: a Param's address may be used again for another weight */
+    dnnl_memory_desc_t layout; /* NULL: plain */
+    void *data;
+    size_t bytes; /* 0 where data is the file's own memory */
+    int users;
+};
+
+static bool in_place(const Param *p) { return p->dtype == DT_F32 && (uintptr_t)p->data % sizeof(float) == 0; }
+
+static bool same_layout(const_dnnl_memory_desc_t a, const_dnnl_memory_desc_t b) {
+    return a && b ? dnnl_memory_desc_equal(a, b) != 0 : a == b;
+}
+
+static Pack *find(const CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout) {
+    for (Pack *at = b->packs; at; at = at->next)
+        if (at->param == p && at->source == p->data && same_layout(at->layout, layout)) return at;
+    return NULL;
+}
+
+static int out_of_memory(const Param *p, Error *err) {
+    return fail(err, DRPO_E_MEMORY, "out of memory for weight '%s'", p->name ? p->name : "(unnamed)");
+}
+
+static float *plain_copy(const Param *p) {
+    size_t n = (size_t)shape_count(p->shape);
+    float *copy = aligned_alloc(64, aligned(n * sizeof(float)));
+    if (copy) dtype_to_f32(p->dtype, p->data, 0, n, copy);
+    return copy;
+}
+
+/* Row-major as the file has it: [out,in] or [out,in,kh,kw]. A matrix product sees [out,in] as the transpose of its
+ * [in,out] operand. */
+static dnnl_memory_desc_t file_layout(const Param *p, const_dnnl_memory_desc_t like) {
+    int rank = 0;
+    dnnl_memory_desc_query(like, dnnl_query_ndims_s32, &rank);
+    if (rank == 2) {
+        const dnnl_dims_t *dims;
+        dnnl_memory_desc_query(like, dnnl_query_dims, &dims);
+        return dnnl_layout(2, *dims, dnnl_ba);
+    }
+    return dnnl_layout(p->shape.rank, p->shape.dim, dnnl_abcd);
+}
+
+static dnnl_status_t reorder(CpuBackend *b, dnnl_memory_desc_t from, void *from_data, dnnl_memory_desc_t to,
+                             void *to_data) {
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t primitive = NULL;
+    dnnl_memory_t source = NULL, target = NULL;
+    dnnl_status_t status = dnnl_reorder_primitive_desc_create(&pd, from, b->engine, to, b->engine, NULL);
+    if (!status) status = dnnl_primitive_create(&primitive, pd);
+    if (!status) status = dnnl_memory_create(&source, from, b->engine, from_data);
+    if (!status) status = dnnl_memory_create(&target, to, b->engine, to_data);
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, source}, {DNNL_ARG_TO, target}};
+    if (!status) status = dnnl_primitive_execute(primitive, b->stream, 2, args);
+    if (!status) status = dnnl_stream_wait(b->stream);
+    dnnl_memory_destroy(target);
+    dnnl_memory_destroy(source);
+    dnnl_primitive_destroy(primitive);
+    dnnl_primitive_desc_destroy(pd);
+    return status;
+}
+
+static int fill_packed(CpuBackend *b, Pack *pack, const_dnnl_memory_desc_t layout, Error *err) {
+    const Param *p = pack->param;
+    pack->bytes = aligned(dnnl_memory_desc_get_size(layout));
+    pack->data = aligned_alloc(64, pack->bytes);
+    float *values = in_place(p) ? (float *)(uintptr_t)p->data : plain_copy(p);
+    dnnl_memory_desc_t from = file_layout(p, layout);
+    int code = 0;
+    if (!pack->data || !values || !from || dnnl_memory_desc_clone(&pack->layout, layout))
+        code = out_of_memory(p, err);
+    else
+        code = dnnl_failed(reorder(b, from, values, pack->layout, pack->data), "packing a weight", err);
+    dnnl_memory_desc_destroy(from);
+    if (!in_place(p)) free(values);
+    return code;
+}
+
+static int fill_plain(Pack *pack, Error *err) {
+    const Param *p = pack->param;
+    if (in_place(p)) {
+        pack->data = (void *)(uintptr_t)p->data;
+        return 0;
+    }
+    pack->bytes = aligned((size_t)shape_count(p->shape) * sizeof(float));
+    pack->data = plain_copy(p);
+    return pack->data ? 0 : out_of_memory(p, err);
+}
+
+static void discard(Pack *pack) {
+    if (pack->bytes) free(pack->data);
+    dnnl_memory_desc_destroy(pack->layout);
+    free(pack);
+}
+
+int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err) {
+    Pack *pack = find(b, p, layout);
+    if (!pack) {
+        pack = calloc(1, sizeof *pack);
+        if (!pack) return out_of_memory(p, err);
+        pack->param = p;
+        pack->source = p->data;
+        int code = layout ? fill_packed(b, pack, layout, err) : fill_plain(pack, err);
+        if (code < 0) {
+            discard(pack);
+            return code;
+        }
+        pack->next = b->packs;
+        b->packs = pack;
+    }
+    pack->users++;
+    *out = pack;
+    return 0;
+}
+
+void pack_release(CpuBackend *b, Pack *pack) {
+    if (!pack || --pack->users > 0) return;
+    for (Pack **at = &b->packs; *at; at = &(*at)->next) {
+        if (*at != pack) continue;
+        *at = pack->next;
+        break;
+    }
+    discard(pack);
+}
+
+void *pack_data(const Pack *pack) { return pack->data; }
+
+size_t pack_bytes(const CpuBackend *b) {
+    size_t bytes = 0;
+    for (const Pack *at = b->packs; at; at = at->next) bytes += at->bytes;
+    return bytes;
+}
+
+void pack_free_all(CpuBackend *b) {
+    while (b->packs) {
+        Pack *next = b->packs->next;
+        discard(b->packs);
+        b->packs = next;
+    }
+}

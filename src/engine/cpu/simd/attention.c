@@ -1,0 +1,249 @@
+/* Attention of one block of queries of one head, without ever storing the score matrix: y = softmax(alpha q k^T) v.
+ *
+ * Everything is held transposed, one query per vector lane: S^T = K Q^T needs no copy of K, the softmax runs down
+ * columns without sums across lanes, and O^T = V^T P^T needs no copy of V. The softmax is online: per query its maximum
+ * m, the sum l of exp(s - m), and what was accumulated before is scaled down whenever m grows.
+ *
+ *     gradient: D = sum_j p_j (dy.v_j),  ds_j = alpha p_j (dy.v_j - D),  dq = sum_j ds_j k_j,  dk_j += ds_j q,  dv_j +=
+ * p_j dy
+ */
+#include "engine/cpu/simd/gemm.h"
+#include "engine/cpu/simd/parts.h"
+
+enum { COLUMNS = ATTENTION_QUERIES };
+#define LOG2_E 1.44269504f
+#define MASKED -1e30f
+
+/* Slices of the scratch memory; all [.., COLUMNS]. */
+typedef struct Scratch {
+    float *q, *dy, *out;       /* transposed: [d] rows */
+    float *s, *dp;             /* one tile of keys */
+    float *max, *sum, *d, *by; /* per query */
+    float *q_rows, *dy_rows;   /* [queries, padded d] where d is no multiple of W */
+    int columns;               /* queries rounded up to W */
+} Scratch;
+
+static Scratch scratch_of(const AttentionTask *t) {
+    size_t plane = (size_t)(t->d + 16) * COLUMNS, tile = (size_t)ATTENTION_KEYS * COLUMNS;
+    Scratch s = {.columns = (t->queries + W - 1) / W * W};
+    float *at = t->work;
+    s.s = at, at += tile;
+    s.dp = at, at += tile;
+    s.q = at, at += plane;
+    s.dy = at, at += plane;
+    s.out = at, at += plane;
+    s.q_rows = at, at += plane;
+    s.dy_rows = at, at += plane;
+    s.max = at, at += COLUMNS;
+    s.sum = at, at += COLUMNS;
+    s.d = at, at += COLUMNS;
+    s.by = at;
+    return s;
+}
+
+/* x [queries, d] -> t [d, COLUMNS] times `factor`, zero in unused lanes */
+static void transpose_in(float *t, const float *x, size_t stride, int queries, int columns, int d, float factor) {
+    for (int i = 0; i < d; i++) {
+        float *row = t + (size_t)i * COLUMNS;
+        for (int c = 0; c < queries; c++) row[c] = x[(size_t)c * stride + i] * factor;
+        for (int c = queries; c < columns; c++) row[c] = 0;
+    }
+}
+
+/* t [d, COLUMNS] -> x [queries, d], lane c times by[c] */
+static void transpose_out(float *x, size_t stride, const float *t, int queries, int d, const float *by) {
+    for (int c = 0; c < queries; c++)
+        for (int i = 0; i < d; i++) x[(size_t)c * stride + i] = t[(size_t)i * COLUMNS + c] * by[c];
+}
+
+/* out [keys, columns] = rows of k or v times a transposed block */
+static void scores(float *out, const float *rows, const float *block, const AttentionTask *t, int keys, int columns) {
+    gemm(&(Gemm){.m = keys,
+                 .n = columns,
+                 .k = t->d,
+                 .a = rows,
+                 .a_row = t->kv_stride,
+                 .a_col = 1,
+                 .b = block,
+                 .b_row = COLUMNS,
+                 .c = out,
+                 .c_row = COLUMNS});
+}
+
+/* out [d, columns] += rows^T weights, weights [keys, columns] */
+static void weighted(float *out, const float *rows, const float *weights, const AttentionTask *t, int keys, int columns,
+                     bool add) {
+    gemm(&(Gemm){.m = t->d,
+                 .n = columns,
+                 .k = keys,
+                 .a = rows,
+                 .a_row = 1,
+                 .a_col = t->kv_stride,
+                 .b = weights,
+                 .b_row = COLUMNS,
+                 .c = out,
+                 .c_row = COLUMNS,
+                 .add = add});
+}
+
+/* out [keys, d] += weights [keys, queries] rows [queries, d] */
+static void scatter(float *out, const float *weights, const float *rows, size_t stride, const AttentionTask *t,
+                    int keys) {
+    gemm(&(Gemm){.m = keys,
+                 .n = t->d,
+                 .k = t->queries,
+                 .a = weights,
+                 .a_row = COLUMNS,
+                 .a_col = 1,
+                 .b = rows,
+                 .b_row = stride,
+                 .c = out,
+                 .c_row = t->kv_stride,
+                 .add = true});
+}
+
+static void mask_future(float *s, const AttentionTask *t, int first_key, int keys) {
+    for (int j = 0; j < keys; j++)
+        for (int c = 0; c < t->queries && t->first_query + c < first_key + j; c++) s[(size_t)j * COLUMNS + c] = MASKED;
+}
+
+/* Keys that the block may see: all, or up to its last query. */
+static int visible_keys(const AttentionTask *t) {
+    int last = t->first_query + t->queries;
+    return t->causal && last < t->keys ? last : t->keys;
+}
+
+static int tile_size(int keys, int first) { return keys - first < ATTENTION_KEYS ? keys - first : ATTENTION_KEYS; }
+
+INLINE vf column_max(const float *s, int keys, vf m) {
+    for (int j = 0; j < keys; j++) m = max_of(m, load(s + (size_t)j * COLUMNS));
+    return m;
+}
+
+/* Turns a tile of scores into weights exp(s - max) and brings what was accumulated so far to the new maximum. */
+static void soften(const Scratch *w, float *s, int d, int keys, bool first) {
+    for (int c = 0; c < w->columns; c += W) {
+        vf old = first ? splat(MASKED) : load(w->max + c), m = column_max(s + c, keys, old);
+        vf sum = {0};
+        for (int j = 0; j < keys; j++) {
+            vf p = exp2_of(load(s + (size_t)j * COLUMNS + c) - m);
+            store(s + (size_t)j * COLUMNS + c, p);
+            sum += p;
+        }
+        if (!first) {
+            vf shrink = exp2_of(old - m);
+            sum += load(w->sum + c) * shrink;
+            for (int i = 0; i < d; i++)
+                store(w->out + (size_t)i * COLUMNS + c, load(w->out + (size_t)i * COLUMNS + c) * shrink);
+        }
+        store(w->max + c, m);
+        store(w->sum + c, sum);
+    }
+}
+
+static void attention_forward(const AttentionTask *t) {
+    Scratch w = scratch_of(t);
+    int keys = visible_keys(t);
+    transpose_in(w.q, t->q, t->q_stride, t->queries, w.columns, t->d, t->alpha * LOG2_E);
+    for (int first = 0; first < keys; first += ATTENTION_KEYS) {
+        int n = tile_size(keys, first);
+        scores(w.s, t->k + (size_t)first * t->kv_stride, w.q, t, n, w.columns);
+        if (t->causal) mask_future(w.s, t, first, n);
+        soften(&w, w.s, t->d, n, first == 0);
+        weighted(w.out, t->v + (size_t)first * t->kv_stride, w.s, t, n, w.columns, first > 0);
+    }
+    for (int c = 0; c < w.columns; c += W) store(w.by + c, 1.0f / load(w.sum + c));
+    transpose_out(t->y, t->q_stride, w.out, t->queries, t->d, w.by);
+}
+
+/* ---- gradient ---- */
+
+static void grad_tile(const Scratch *w, const AttentionTask *t, int first, int n) {
+    scores(w->s, t->k + (size_t)first * t->kv_stride, w->q, t, n, w->columns);
+    if (t->causal) mask_future(w->s, t, first, n);
+    scores(w->dp, t->v + (size_t)first * t->kv_stride, w->dy, t, n, w->columns);
+}
+
+/* max, sum and D of each query after one more tile of keys */
+static void grad_statistics(const Scratch *w, int keys, bool first) {
+    for (int c = 0; c < w->columns; c += W) {
+        vf old = first ? splat(MASKED) : load(w->max + c), m = column_max(w->s + c, keys, old);
+        vf sum = {0}, d = {0};
+        for (int j = 0; j < keys; j++) {
+            vf p = exp2_of(load(w->s + (size_t)j * COLUMNS + c) - m);
+            sum += p;
+            d += p * load(w->dp + (size_t)j * COLUMNS + c);
+        }
+        if (!first) {
+            vf shrink = exp2_of(old - m);
+            sum += load(w->sum + c) * shrink;
+            d += load(w->d + c) * shrink;
+        }
+        store(w->max + c, m);
+        store(w->sum + c, sum);
+        store(w->d + c, d);
+    }
+}
+
+/* scores -> probabilities, dp -> ds */
+static void grad_softmax(const Scratch *w, int keys, float alpha) {
+    for (int c = 0; c < w->columns; c += W) {
+        vf m = load(w->max + c), by = load(w->by + c), d = load(w->d + c);
+        for (int j = 0; j < keys; j++) {
+            float *s = w->s + (size_t)j * COLUMNS + c, *dp = w->dp + (size_t)j * COLUMNS + c;
+            vf p = exp2_of(load(s) - m) * by;
+            store(s, p);
+            store(dp, p * (load(dp) - d) * alpha);
+        }
+    }
+}
+
+/* Rows whose length is a multiple of W: x itself, or a padded copy of it. */
+static const float *whole_rows(float *copy, const float *x, const AttentionTask *t, size_t *stride) {
+    if (t->d % W == 0) {
+        *stride = t->q_stride;
+        return x;
+    }
+    *stride = (size_t)((t->d + W - 1) / W * W);
+    for (int c = 0; c < t->queries; c++) {
+        memcpy(copy + (size_t)c * *stride, x + (size_t)c * t->q_stride, (size_t)t->d * sizeof(float));
+        memset(copy + (size_t)c * *stride + t->d, 0, (*stride - (size_t)t->d) * sizeof(float));
+    }
+    return copy;
+}
+
+static void attention_grad(const AttentionTask *t) {
+    Scratch w = scratch_of(t);
+    size_t q_stride, dy_stride;
+    const float *q_rows = whole_rows(w.q_rows, t->q, t, &q_stride),
+                *dy_rows = whole_rows(w.dy_rows, t->dy, t, &dy_stride);
+    int keys = visible_keys(t);
+    transpose_in(w.q, t->q, t->q_stride, t->queries, w.columns, t->d, t->alpha * LOG2_E);
+    transpose_in(w.dy, t->dy, t->q_stride, t->queries, w.columns, t->d, 1);
+    for (int first = 0; first < keys; first += ATTENTION_KEYS) {
+        int n = tile_size(keys, first);
+        grad_tile(&w, t, first, n);
+        grad_statistics(&w, n, first == 0);
+    }
+    for (int c = 0; c < w.columns; c += W) {
+        vf by = 1.0f / load(w.sum + c);
+        store(w.by + c, by);
+        store(w.d + c, load(w.d + c) * by);
+    }
+    for (int first = 0; first < keys; first += ATTENTION_KEYS) {
+        int n = tile_size(keys, first);
+        size_t at = (size_t)first * t->kv_stride;
+        if (keys > ATTENTION_KEYS) grad_tile(&w, t, first, n); /* else the one tile is still there */
+        grad_softmax(&w, n, t->alpha);
+        scatter(t->dv + at, w.s, dy_rows, dy_stride, t, n);
+        scatter(t->dk + at, w.dp, q_rows, q_stride, t, n);
+        weighted(w.out, t->k + at, w.dp, t, n, w.columns, first > 0);
+    }
+    for (int c = 0; c < w.columns; c += W) store(w.by + c, splat(1));
+    transpose_out(t->dq, t->q_stride, w.out, t->queries, t->d, w.by);
+}
+
+void PART(attention)(SimdKernels *k) {
+    k->attention = attention_forward;
+    k->attention_grad = attention_grad;
+}

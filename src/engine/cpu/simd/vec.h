@@ -1,0 +1,117 @@
+/* Vectors of float in GCC's portable vector notation, and the functions of one variable that kernels need.
+ *
+ * The files of this folder are compiled once per instruction set; W, the number of floats in a vector, follows the set.
+ * exp is accurate to about 1e-7 relative, the normal distribution function (for GELU) to 4e-8 absolute. No libm calls.
+ */
+#ifndef DRPO_ENGINE_CPU_SIMD_VEC_H
+#define DRPO_ENGINE_CPU_SIMD_VEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+enum { W = 16 };
+#elif defined(__AVX2__)
+enum { W = 8 };
+#else
+enum { W = 4 };
+#endif
+
+typedef float vf __attribute__((vector_size(W * sizeof(float)), aligned(W * sizeof(float))));
+typedef int32_t vi __attribute__((vector_size(W * sizeof(float)), aligned(W * sizeof(float))));
+typedef float vf_unaligned __attribute__((vector_size(W * sizeof(float)), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+INLINE vf splat(float s) { return s - (vf){0}; }
+INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
+INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
+
+/* The first n < W elements; the others read as 0 and are left as they are. */
+INLINE vf load_some(const float *p, size_t n) {
+    vf v = {0};
+    for (size_t i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+INLINE void store_some(float *p, vf v, size_t n) {
+    for (size_t i = 0; i < n; i++) p[i] = v[i];
+}
+
+/* A fixed tree, so that a sum is the same whoever computes it. */
+INLINE float sum_lanes(vf v) {
+    float lane[W];
+    memcpy(lane, &v, sizeof v);
+    for (int half = W / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+INLINE float max_lanes(vf v) {
+    float m = v[0];
+    for (int i = 1; i < W; i++) m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+INLINE vf select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+INLINE vf max_of(vf a, vf b) { return select(a > b, a, b); }
+INLINE vf min_of(vf a, vf b) { return select(a < b, a, b); }
+INLINE vf magnitude(vf x) { return (vf)((vi)x & INT32_MAX); }
+
+/* Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits. */
+#define ROUNDER 12582912.0f
+
+INLINE vf times_power_of_two(vf p, vf rounded) { return (vf)((vi)p + ((vi)rounded << 23)); }
+
+/* e^x, x clamped to [-87.3, 88.3]: e^x = 2^n e^r with |r| <= log(2)/2. */
+INLINE vf exp_of(vf x) {
+    x = min_of(max_of(x, splat(-87.3f)), splat(88.3f));
+    vf rounded = x * 1.44269504f + ROUNDER, n = rounded - ROUNDER;
+    vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vf p = splat(1.98412698e-4f);
+    p = p * r + 1.38888889e-3f;
+    p = p * r + 8.33333333e-3f;
+    p = p * r + 4.16666667e-2f;
+    p = p * r + 1.66666667e-1f;
+    p = p * r + 0.5f;
+    p = p * r * r + r + 1.0f;
+    return times_power_of_two(p, rounded);
+}
+
+/* 2^x for x <= 0; 0 below 2^-126, so that no denormal ever enters a product */
+INLINE vf exp2_of(vf x) {
+    vi normal = x > -126.0f;
+    x = max_of(x, splat(-126.0f));
+    vf rounded = x + ROUNDER, f = x - (rounded - ROUNDER);
+    vf p = splat(1.52527338e-5f);
+    p = p * f + 1.54035304e-4f;
+    p = p * f + 1.33335581e-3f;
+    p = p * f + 9.61812911e-3f;
+    p = p * f + 5.55041087e-2f;
+    p = p * f + 2.40226507e-1f;
+    p = p * f + 6.93147181e-1f;
+    return (vf)((vi)times_power_of_two(p * f + 1.0f, rounded) & normal);
+}
+
+INLINE vf sigmoid_of(vf x) { return 1.0f / (1.0f + exp_of(-x)); }
+
+/* Phi(x), the normal distribution function: Phi(-|x|) = 2^-Q(|x|) with a fitted polynomial Q on [0, 5.5], a steep line
+ * beyond. */
+INLINE vf normal_cdf_of(vf x) {
+    vf beyond = max_of(magnitude(x) - 5.5f, splat(0)), a = min_of(magnitude(x), splat(5.5f));
+    vf q = splat(-2.730308210630028e-07f);
+    q = q * a + 6.065220532036619e-06f;
+    q = q * a + -5.4389951401390135e-05f;
+    q = q * a + 0.00022100679052527994f;
+    q = q * a + 9.489912918070331e-05f;
+    q = q * a + -0.007039218209683895f;
+    q = q * a + 0.05249227210879326f;
+    q = q * a + 0.4592067301273346f;
+    q = q * a + 1.1511056423187256f;
+    q = q * a + 1.0f;
+    vf lower = exp2_of(-q - beyond * 8.0f);
+    return select(x > 0, 1.0f - lower, lower);
+}
+
+INLINE vf normal_density_of(vf x) { return exp_of(x * x * -0.5f) * 0.398942280f; }
+
+#endif
