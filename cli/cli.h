@@ -4,8 +4,8 @@
 
 #include "drpo.h"
 
-/* Where messages, results and progress go: results to stdout, the rest to stderr, progress in one line that is redrawn when stderr is a
- * terminal. */
+/* Where messages, results and progress go: results to stdout, the rest to stderr, progress in one line that is redrawn
+ * when stderr is a terminal. */
 typedef struct Terminal {
     int rewrites;  /* stderr is a terminal that understands carriage returns */
     int colours;   /* and colours (NO_COLOR is not set) */

@@ -25,7 +25,8 @@ static const struct {
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_usage(FILE *out) {
-    fprintf(out, "Usage: drpo VERB [OPTIONS]\n\nFinetunes one-step text-to-image generators toward any reward (Drifting Preference Optimization).\n\n");
+    fprintf(out, "Usage: drpo VERB [OPTIONS]\n\nFinetunes one-step text-to-image generators toward any reward "
+                 "(Drifting Preference Optimization).\n\n");
     for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].text);
     fprintf(out, "\n'drpo VERB --help' lists its options; 'drpo train' alone trains the embedded generator.\n");
 }
@@ -45,7 +46,8 @@ static int exit_code(int code) {
 
 static int run_verb(drpo_verb verb, int argc, char **argv) {
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return print_owned(drpo_config_help(verb, "drpo"));
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return print_owned(drpo_config_help(verb, "drpo"));
     drpo_config *c = drpo_config_new(verb);
     if (!c) {
         fprintf(stderr, "drpo: out of memory\n");

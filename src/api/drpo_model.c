@@ -22,10 +22,12 @@ static int report(const Error *e, char *error, size_t size) {
 static int open_model(drpo_model *m, Config *c, const char *lora, Error *err) {
     TRY(session_open(&m->session, c, err));
     if (lora && lora[0]) TRY(adapter_open(m->session.pipeline, lora, &m->adapter, err));
-    return sampler_new(m->session.pipeline, m->session.backend, m->adapter, PICTURES_PER_PASS, 0, false, &m->sampler, err);
+    return sampler_new(m->session.pipeline, m->session.backend, m->adapter, PICTURES_PER_PASS, 0, false, &m->sampler,
+                       err);
 }
 
-int drpo_model_open(const char *folder, const char *lora, int threads, drpo_model **model, char *error, size_t error_size) {
+int drpo_model_open(const char *folder, const char *lora, int threads, drpo_model **model, char *error,
+                    size_t error_size) {
     Error err = {0};
     char count[16];
     if (!folder || !model || threads < 0) {
@@ -75,16 +77,18 @@ static int sample(drpo_model *m, const char *prompt, uint64_t seed, int count, u
     return code;
 }
 
-int drpo_model_sample(drpo_model *m, const char *prompt, uint64_t seed, int count, uint8_t *rgb, char *error, size_t error_size) {
+int drpo_model_sample(drpo_model *m, const char *prompt, uint64_t seed, int count, uint8_t *rgb, char *error,
+                      size_t error_size) {
     Error err = {0};
     int code = m && prompt && rgb && count > 0
                    ? sample(m, prompt, seed, count, rgb, &err)
-                   : fail(&err, DRPO_E_USAGE, "drpo_model_sample needs a model, a prompt, a count above 0 and room for the pictures");
+                   : fail(&err, DRPO_E_USAGE,
+                          "drpo_model_sample needs a model, a prompt, a count above 0 and room for the pictures");
     return code < 0 ? report(&err, error, error_size) : 0;
 }
 
-int drpo_drift(const float *x, size_t n, const float *pos, size_t p, const float *neg, size_t m, size_t d, const drpo_drift_options *opt,
-               float *force, float *grad, double *loss) {
+int drpo_drift(const float *x, size_t n, const float *pos, size_t p, const float *neg, size_t m, size_t d,
+               const drpo_drift_options *opt, float *force, float *grad, double *loss) {
     if (!x || !pos || !neg || !opt || !opt->radii) return DRPO_E_USAGE;
     DriftInput in = {.x = x,
                      .pos = pos,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "format/json.h"
 #include "train/session.h"
 
 int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err) {
@@ -12,7 +13,8 @@ int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err) {
     if (!a) return err->code;
     int code = pipeline_register(p, a, NULL, err);
     if (code == 0 && a->n_pair == 0)
-        code = fail(err, DRPO_E_USAGE, "--lora-targets %s: no linear layer of the UNet has a name that ends so", targets);
+        code =
+            fail(err, DRPO_E_USAGE, "--lora-targets %s: no linear layer of the UNet has a name that ends so", targets);
     if (code == 0) code = lora_allocate(a, err);
     if (code < 0) {
         lora_free(a);
@@ -48,7 +50,8 @@ const char *adapter_locate(const char *path, Arena *a, Error *err) {
     }
     const char *file = path_join(a, path, "pytorch_lora_weights.safetensors");
     if (file && file_exists(file)) return file;
-    fail(err, DRPO_E_INPUT, "%s: holds no adapter (adapter_model.safetensors, final/ or pytorch_lora_weights.safetensors)", path);
+    fail(err, DRPO_E_INPUT,
+         "%s: holds no adapter (adapter_model.safetensors, final/ or pytorch_lora_weights.safetensors)", path);
     return NULL;
 }
 
@@ -59,6 +62,19 @@ static int read_known(Pipeline *p, const char *path, float scale, Adapter **out,
     if (code == 0) code = lora_read(path, scale, known, out, err);
     lora_free(known);
     return code;
+}
+
+const char *adapter_base(const char *spec, Arena *a) {
+    float scale;
+    const char *path = adapter_split(spec, &scale, a);
+    const char *folder = path ? adapter_locate(path, a, NULL) : NULL;
+    const char *config = folder ? path_join(a, folder, "adapter_config.json") : NULL;
+    json_t *root = NULL;
+    if (!config || !file_exists(config) || json_load_path(config, &root, NULL) < 0) return NULL;
+    const char *name = json_string_value(json_object_get(root, "base_model_name_or_path"));
+    const char *base = name && name[0] && dir_exists(asset_find(name, a)) ? arena_strdup(a, asset_find(name, a)) : NULL;
+    json_decref(root);
+    return base;
 }
 
 int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err) {

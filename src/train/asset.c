@@ -26,7 +26,8 @@ static const char *beside_program(const char *below, Arena *a) {
 const char *asset_find(const char *name, Arena *a) {
     if (name[0] == 0 || name[0] == '/' || file_exists(name) || dir_exists(name)) return name;
     const char *set = getenv("DRPO_ASSETS");
-    const char *roots[] = {set ? set : "", beside_program("../assets", a), beside_program("../share/drpo/assets", a), DRPO_SOURCE_ASSETS};
+    const char *roots[] = {set ? set : "", beside_program("../assets", a), beside_program("../share/drpo/assets", a),
+                           DRPO_SOURCE_ASSETS};
     const char *below = strncmp(name, "assets/", 7) == 0 ? name + 7 : name;
     for (size_t i = 0; i < sizeof roots / sizeof *roots; i++) {
         if (roots[i][0] == 0) continue;

@@ -14,23 +14,35 @@
 enum { CHECKPOINT_FORMAT = 1 };
 
 static int join(char out[PATH_MAX], const char *folder, const char *name, Error *err) {
-    if (snprintf(out, PATH_MAX, "%s/%s", folder, name) >= PATH_MAX) return fail(err, DRPO_E_INPUT, "%s: the path is too long", folder);
+    if (snprintf(out, PATH_MAX, "%s/%s", folder, name) >= PATH_MAX)
+        return fail(err, DRPO_E_INPUT, "%s: the path is too long", folder);
     return 0;
 }
 
 static int write_moments(const char *folder, const Optimizer *o, Error *err) {
     char path[PATH_MAX];
     TRY(join(path, folder, "optimizer.safetensors", err));
-    SafeTensor t[2] = {{.name = "m", .dtype = DT_F32, .rank = 1, .dim = {(int64_t)o->count}, .data = o->m, .bytes = o->count * sizeof(float)},
-                       {.name = "v", .dtype = DT_F32, .rank = 1, .dim = {(int64_t)o->count}, .data = o->v, .bytes = o->count * sizeof(float)}};
+    SafeTensor t[2] = {{.name = "m",
+                        .dtype = DT_F32,
+                        .rank = 1,
+                        .dim = {(int64_t)o->count},
+                        .data = o->m,
+                        .bytes = o->count * sizeof(float)},
+                       {.name = "v",
+                        .dtype = DT_F32,
+                        .rank = 1,
+                        .dim = {(int64_t)o->count},
+                        .data = o->v,
+                        .bytes = o->count * sizeof(float)}};
     return safetensors_write(path, t, 2, NULL, 0, err);
 }
 
 static int write_state(const char *folder, const Checkpoint *c, Error *err) {
     char path[PATH_MAX];
     TRY(join(path, folder, "state.json", err));
-    json_t *state = json_pack("{s:i, s:I, s:s, s:s, s:s, s:I, s:I}", "format", CHECKPOINT_FORMAT, "step", (json_int_t)c->step, "config_sha256",
-                              c->identity.config, "model_sha256", c->identity.model, "prompts_sha256", c->identity.prompts, "metrics_bytes",
+    json_t *state = json_pack("{s:i, s:I, s:s, s:s, s:s, s:I, s:I}", "format", CHECKPOINT_FORMAT, "step",
+                              (json_int_t)c->step, "config_sha256", c->identity.config, "model_sha256",
+                              c->identity.model, "prompts_sha256", c->identity.prompts, "metrics_bytes",
                               (json_int_t)c->metrics_bytes, "eval_bytes", (json_int_t)c->eval_bytes);
     if (!state) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
     int code = json_save_path(path, state, err);
@@ -38,8 +50,8 @@ static int write_state(const char *folder, const Checkpoint *c, Error *err) {
     return code;
 }
 
-static int write_all(const char *tmp, const char *path, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o,
-                     Error *err) {
+static int write_all(const char *tmp, const char *path, const Checkpoint *c, const Adapter *a, const LoraMeta *meta,
+                     const Optimizer *o, Error *err) {
     if (dir_exists(tmp)) TRY(dir_remove(tmp, err));
     TRY(dir_make(tmp, err));
     TRY(lora_write(a, LORA_PEFT, tmp, meta, err));
@@ -49,7 +61,8 @@ static int write_all(const char *tmp, const char *path, const Checkpoint *c, con
     return dir_commit(tmp, path, err);
 }
 
-int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o, Error *err) {
+int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o,
+                     Error *err) {
     char path[PATH_MAX], tmp[PATH_MAX], name[64];
     snprintf(name, sizeof name, "checkpoint-%ld", c->step);
     TRY(join(path, run, name, err));
@@ -63,7 +76,8 @@ int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, con
 static int copy_moment(const SafeFile *f, const char *name, float *to, size_t count, Error *err) {
     const SafeTensor *t = safetensors_find(f, name);
     if (!t || t->dtype != DT_F32 || t->bytes != count * sizeof(float))
-        return fail(err, DRPO_E_INPUT, "%s: tensor '%s' is missing or does not fit this adapter", safetensors_path(f), name);
+        return fail(err, DRPO_E_INPUT, "%s: tensor '%s' is missing or does not fit this adapter", safetensors_path(f),
+                    name);
     memcpy(to, t->data, t->bytes);
     return 0;
 }
@@ -81,7 +95,8 @@ static int read_moments(const char *folder, Optimizer *o, Error *err) {
 
 static int check_identity(const char *path, const char *what, const char *found, const char *expected, Error *err) {
     if (strcmp(found, expected) == 0) return 0;
-    return fail(err, DRPO_E_INPUT, "%s: the %s changed since this checkpoint was written, so the run cannot go on as it was", path, what);
+    return fail(err, DRPO_E_INPUT,
+                "%s: the %s changed since this checkpoint was written, so the run cannot go on as it was", path, what);
 }
 
 static int read_state(const char *folder, const RunIdentity *expected, Checkpoint *out, Error *err) {
@@ -109,7 +124,8 @@ static int read_state(const char *folder, const RunIdentity *expected, Checkpoin
     return code;
 }
 
-int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, Adapter *a, Optimizer *o, Checkpoint *out, Error *err) {
+int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, Adapter *a, Optimizer *o,
+                    Checkpoint *out, Error *err) {
     TRY(read_state(path, expected, out, err));
     Adapter *read = NULL;
     TRY(adapter_open(p, path, &read, err));

@@ -1,4 +1,5 @@
-/* Checkpoint: everything that the next update depends on: adapter, moments, counters. Written under another name, then renamed.
+/* Checkpoint: everything that the next update depends on: adapter, moments, counters. Written under another name, then
+ * renamed.
  *
  *   checkpoint-<step>/adapter_model.safetensors, adapter_config.json   the adapter as PEFT reads it
  *                     optimizer.safetensors                            m, v [count]
@@ -21,8 +22,10 @@ typedef struct Checkpoint {
     long long metrics_bytes, eval_bytes; /* length of metrics.jsonl and eval.jsonl when it was written */
 } Checkpoint;
 
-int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o, Error *err);
+int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o,
+                     Error *err);
 /* Reads and verifies one into `a` and `o`, which are allocated. `expected`: the identity of this run. */
-int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, Adapter *a, Optimizer *o, Checkpoint *out, Error *err);
+int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, Adapter *a, Optimizer *o,
+                    Checkpoint *out, Error *err);
 
 #endif

@@ -27,8 +27,9 @@ static const OptionInfo table[OPT_COUNT] = {
 };
 
 static const char *const verb_names[DRPO_VERBS] = {
-    [DRPO_TRAIN] = "train",   [DRPO_SAMPLE] = "sample", [DRPO_SCORE] = "score",   [DRPO_EVAL] = "eval",  [DRPO_INSPECT] = "inspect",
-    [DRPO_PLAN] = "plan",     [DRPO_EXPORT] = "export", [DRPO_REPORT] = "report", [DRPO_BENCH] = "bench",
+    [DRPO_TRAIN] = "train",   [DRPO_SAMPLE] = "sample",   [DRPO_SCORE] = "score",
+    [DRPO_EVAL] = "eval",     [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",
+    [DRPO_EXPORT] = "export", [DRPO_REPORT] = "report",   [DRPO_BENCH] = "bench",
 };
 
 typedef struct Setting {

@@ -1,7 +1,8 @@
-/* Config: the options of one verb with their values and where each came from. Built from the one table config_table.def.
+/* Config: the options of one verb with their values and where each came from. Built from the one table
+ * config_table.def.
  *
- * Values are kept as checked text; the getters turn them into numbers. A source that ranks higher replaces what a lower one said: default,
- * the resumed run's config.yaml, --config FILE, command line. */
+ * Values are kept as checked text; the getters turn them into numbers. A source that ranks higher replaces what a lower
+ * one said: default, the resumed run's config.yaml, --config FILE, command line. */
 #ifndef DRPO_TRAIN_CONFIG_H
 #define DRPO_TRAIN_CONFIG_H
 
@@ -62,7 +63,7 @@ int config_resolve(Config *c, Error *err);
 int config_check(const Config *c, Error *err);
 
 OptionId config_find(drpo_verb verb, const char *key); /* OPT_COUNT: unknown */
-bool config_has(const Config *c, OptionId id);          /* an option of this verb */
+bool config_has(const Config *c, OptionId id);         /* an option of this verb */
 ConfigSource config_source(const Config *c, OptionId id);
 const char *config_text(const Config *c, OptionId id); /* lists: joined by commas; never NULL */
 long long config_int(const Config *c, OptionId id);
@@ -80,7 +81,8 @@ int config_write(const Config *c, const char *path, Error *err);
 bool config_is_method(OptionId id);
 /* SHA-256 of those options' resolved text. */
 void config_hash(const Config *c, char hex[65]);
-/* "drpo train --steps 40 ...": the options that were given, so that a shell repeats the run. NULL when out of memory. */
+/* "drpo train --steps 40 ...": the options that were given, so that a shell repeats the run. NULL when out of memory.
+ */
 char *config_command(const Config *c, Arena *a);
 
 /* Both are released with free(). */

@@ -9,9 +9,11 @@
 static int check_update(const Config *c, Error *err) {
     long long k = config_int(c, OPT_CANDIDATES), p = config_int(c, OPT_POSITIVES), n = config_int(c, OPT_NEGATIVES);
     if (k < p + n)
-        return fail(err, DRPO_E_USAGE, "--candidates %lld is fewer than --positives %lld plus --negatives %lld", k, p, n);
+        return fail(err, DRPO_E_USAGE, "--candidates %lld is fewer than --positives %lld plus --negatives %lld", k, p,
+                    n);
     int radii = config_count(c, OPT_RADII);
-    if (radii < 1 || radii > MAX_RADII) return fail(err, DRPO_E_USAGE, "--radii: %d numbers, there must be 1 to %d", radii, MAX_RADII);
+    if (radii < 1 || radii > MAX_RADII)
+        return fail(err, DRPO_E_USAGE, "--radii: %d numbers, there must be 1 to %d", radii, MAX_RADII);
     if (config_count(c, OPT_LORA_TARGETS) == 0) return fail(err, DRPO_E_USAGE, "--lora-targets names no layer");
     if (config_float(c, OPT_W_POS) == 0 && config_float(c, OPT_W_NEG) == 0)
         return fail(err, DRPO_E_USAGE, "--w-pos and --w-neg are both 0: nothing would be learnt");
@@ -55,7 +57,7 @@ int config_check(const Config *c, Error *err) {
     static const OptionId one[] = {OPT_INSPECTED, OPT_EXPORTED, OPT_REPORTED};
     for (size_t i = 0; i < sizeof one / sizeof *one; i++)
         if (config_has(c, one[i]) && config_count(c, one[i]) != 1)
-            return fail(err, DRPO_E_USAGE, "'drpo %s' takes one %s, not %d", verb_name(verb), option_info(one[i])->metavar,
-                        config_count(c, one[i]));
+            return fail(err, DRPO_E_USAGE, "'drpo %s' takes one %s, not %d", verb_name(verb),
+                        option_info(one[i])->metavar, config_count(c, one[i]));
     return 0;
 }

@@ -11,13 +11,16 @@ typedef struct VerbHelp {
 } VerbHelp;
 
 static const VerbHelp verb_help[DRPO_VERBS] = {
-    [DRPO_TRAIN] = {"[OPTIONS]", "Finetune a generator toward a reward. Without options: the embedded generator, its prompts and its verifier."},
+    [DRPO_TRAIN] = {"[OPTIONS]", "Finetune a generator toward a reward. Without options: the embedded generator, its "
+                                 "prompts and its verifier."},
     [DRPO_SAMPLE] = {"--prompt TEXT [OPTIONS]", "Make pictures."},
     [DRPO_SCORE] = {"--reward SPEC (IMAGE... | --manifest FILE)", "Score pictures; one JSON line each."},
-    [DRPO_EVAL] = {"[--lora PATH] [OPTIONS]", "Score fixed prompts and seeds before and after an adapter; a table per tag with intervals."},
+    [DRPO_EVAL] = {"[--lora PATH] [OPTIONS]",
+                   "Score fixed prompts and seeds before and after an adapter; a table per tag with intervals."},
     [DRPO_INSPECT] = {"FILE|DIR", "Say what a safetensors file, model, adapter or run holds."},
     [DRPO_PLAN] = {"[OPTIONS of train]", "Print memory and chunking of a training run without starting it."},
-    [DRPO_EXPORT] = {"RUN|LORA --format NAME [--out PATH]", "Write an adapter for another program, or merged into its model."},
+    [DRPO_EXPORT] = {"RUN|LORA --format NAME [--out PATH]",
+                     "Write an adapter for another program, or merged into its model."},
     [DRPO_REPORT] = {"RUN [--out FILE]", "Write a run as one self-contained HTML page."},
     [DRPO_BENCH] = {"[OPTIONS]", "Time training updates, phase by phase."},
 };
@@ -55,8 +58,8 @@ static void print_option_help(FILE *f, const OptionInfo *info) {
     char text[1024];
     bool shown = info->initial[0] && info->type != OPTION_BOOL;
     const char *choices = info->type == OPTION_CHOICE ? info->limits : "";
-    snprintf(text, sizeof text, "%s%s%s%s%s%s%s", info->help, choices[0] ? " (" : "", choices, choices[0] ? ")" : "", shown ? " [" : "",
-             shown ? info->initial : "", shown ? "]" : "");
+    snprintf(text, sizeof text, "%s%s%s%s%s%s%s", info->help, choices[0] ? " (" : "", choices, choices[0] ? ")" : "",
+             shown ? " [" : "", shown ? info->initial : "", shown ? "]" : "");
     print_wrapped(f, text, 30, column);
 }
 
@@ -124,17 +127,21 @@ char *config_reference(void) {
     size_t size = 0;
     FILE *f = open_memstream(&text, &size);
     if (!f) return NULL;
-    fprintf(f, "# Options\n\nMade from `src/train/config_table.def` by `drpo --reference`. Every option is also a key of the YAML file given with\n"
-               "`--config`; the command line wins over the file. `-` and `_` are alike. A bool is set by `--x` and unset by `--no-x`.\n");
+    fprintf(f, "# Options\n\nMade from `src/train/config_table.def` by `drpo --reference`. Every option is also a key "
+               "of the YAML file given with\n"
+               "`--config`; the command line wins over the file. `-` and `_` are alike. A bool is set by `--x` and "
+               "unset by `--no-x`.\n");
     for (int verb = 0; verb < DRPO_VERBS; verb++) {
-        fprintf(f, "\n## drpo %s\n\n`drpo %s %s`\n\n%s\n", verb_name((drpo_verb)verb), verb_name((drpo_verb)verb), verb_help[verb].synopsis,
-                verb_help[verb].text);
+        fprintf(f, "\n## drpo %s\n\n`drpo %s %s`\n\n%s\n", verb_name((drpo_verb)verb), verb_name((drpo_verb)verb),
+                verb_help[verb].synopsis, verb_help[verb].text);
         const char *group = "";
         for (int id = 0; id < OPT_COUNT; id++) {
             const OptionInfo *info = option_info((OptionId)id);
             if (!(info->verbs & 1u << verb)) continue;
             if (strcmp(group, info->group) != 0)
-                fprintf(f, "\n### %s\n\n| option | default | values | meaning | also known as |\n|---|---|---|---|---|\n", group = info->group);
+                fprintf(f,
+                        "\n### %s\n\n| option | default | values | meaning | also known as |\n|---|---|---|---|---|\n",
+                        group = info->group);
             print_row(f, info);
         }
     }

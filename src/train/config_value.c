@@ -167,9 +167,9 @@ static char *canonical_text(const OptionInfo *info, const char *value, Error *er
 char *value_canonical(const OptionInfo *info, const char *value, Error *err) {
     typedef char *(*Check)(const OptionInfo *, const char *, Error *);
     static const Check check[] = {
-        [OPTION_TEXT] = canonical_text,      [OPTION_INT] = canonical_number,     [OPTION_FLOAT] = canonical_number,
-        [OPTION_BOOL] = canonical_bool,      [OPTION_CHOICE] = canonical_choice,  [OPTION_LIST] = canonical_text,
-        [OPTION_NUMBERS] = canonical_number, [OPTION_NAMES] = canonical_text,     [OPTION_BYTES] = canonical_bytes,
+        [OPTION_TEXT] = canonical_text,      [OPTION_INT] = canonical_number,    [OPTION_FLOAT] = canonical_number,
+        [OPTION_BOOL] = canonical_bool,      [OPTION_CHOICE] = canonical_choice, [OPTION_LIST] = canonical_text,
+        [OPTION_NUMBERS] = canonical_number, [OPTION_NAMES] = canonical_text,    [OPTION_BYTES] = canonical_bytes,
         [OPTION_FILES] = canonical_text,
     };
     char *text = check[info->type](info, value, err);

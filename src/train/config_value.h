@@ -4,8 +4,8 @@
 
 #include "train/config.h"
 
-/* Checks one value of an option and returns its canonical spelling (choices: the first name; bools: true or false) or NULL with *err
- * set; the caller frees it. */
+/* Checks one value of an option and returns its canonical spelling (choices: the first name; bools: true or false) or
+ * NULL with *err set; the caller frees it. */
 char *value_canonical(const OptionInfo *info, const char *value, Error *err);
 bool value_is_list(OptionType type);
 bool value_splits(OptionType type); /* a comma separates items */

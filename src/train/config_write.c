@@ -9,9 +9,10 @@
 #include "train/config_value.h"
 
 bool config_is_method(OptionId id) {
-    static const OptionId other[] = {OPT_RUN,     OPT_CONFIG,     OPT_RESUME,       OPT_OVERWRITE,  OPT_CHECKPOINT_EVERY, OPT_KEEP,
-                                     OPT_DRY_RUN, OPT_EVAL_EVERY, OPT_EVAL_PROMPTS, OPT_EVAL_LIMIT, OPT_EVAL_SEEDS,       OPT_EVAL_SEED,
-                                     OPT_STEPS,   OPT_THREADS,    OPT_DUMP_GRADIENTS};
+    static const OptionId other[] = {
+        OPT_RUN,        OPT_CONFIG,    OPT_RESUME,     OPT_OVERWRITE,    OPT_CHECKPOINT_EVERY,
+        OPT_KEEP,       OPT_DRY_RUN,   OPT_EVAL_EVERY, OPT_EVAL_PROMPTS, OPT_EVAL_LIMIT,
+        OPT_EVAL_SEEDS, OPT_EVAL_SEED, OPT_STEPS,      OPT_THREADS,      OPT_DUMP_GRADIENTS};
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         if (other[i] == id) return false;
     return option_info(id)->verbs & 1u << DRPO_TRAIN;
@@ -19,7 +20,8 @@ bool config_is_method(OptionId id) {
 
 /* Where a run was told to go and how it was started is no option of the run itself. */
 static bool is_written(const Config *c, OptionId id) {
-    return config_has(c, id) && id != OPT_CONFIG && id != OPT_RESUME && id != OPT_OVERWRITE && id != OPT_RUN && id != OPT_DRY_RUN;
+    return config_has(c, id) && id != OPT_CONFIG && id != OPT_RESUME && id != OPT_OVERWRITE && id != OPT_RUN &&
+           id != OPT_DRY_RUN;
 }
 
 int config_write(const Config *c, const char *path, Error *err) {
@@ -41,7 +43,8 @@ int config_write(const Config *c, const char *path, Error *err) {
         n++;
     }
     int code = arena_failed(a) ? fail(err, DRPO_E_MEMORY, "%s: out of memory", path)
-                               : yaml_write(path, "Resolved options of this run; drpo reads them back with --config.", item, n, err);
+                               : yaml_write(path, "Resolved options of this run; drpo reads them back with --config.",
+                                            item, n, err);
     arena_free(a);
     return code;
 }
@@ -53,7 +56,8 @@ void config_hash(const Config *c, char hex[65]) {
     hex[0] = 0;
     if (!f) return;
     for (int id = 0; id < OPT_COUNT; id++)
-        if (config_is_method((OptionId)id)) fprintf(f, "%s=%s\n", option_info((OptionId)id)->key, config_text(c, (OptionId)id));
+        if (config_is_method((OptionId)id))
+            fprintf(f, "%s=%s\n", option_info((OptionId)id)->key, config_text(c, (OptionId)id));
     fclose(f);
     if (text) sha256_hex(text, size, hex);
     free(text);
@@ -100,7 +104,8 @@ char *config_command(const Config *c, Arena *a) {
     fprintf(f, "drpo %s", verb_name(config_verb(c)));
     for (int id = 0; id < OPT_COUNT; id++) {
         ConfigSource source = config_source(c, (OptionId)id);
-        if (config_has(c, (OptionId)id) && source != SOURCE_DEFAULT && id != OPT_CONFIG && id != OPT_RESUME && id != OPT_OVERWRITE)
+        if (config_has(c, (OptionId)id) && source != SOURCE_DEFAULT && id != OPT_CONFIG && id != OPT_RESUME &&
+            id != OPT_OVERWRITE)
             print_option(f, c, (OptionId)id);
     }
     if (fclose(f) == 0) copy = arena_strdup(a, text);

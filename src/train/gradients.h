@@ -1,4 +1,5 @@
-/* Gradients of an adapter as a safetensors file, named as PEFT names the weights (comparisons with other implementations). */
+/* Gradients of an adapter as a safetensors file, named as PEFT names the weights (comparisons with other
+ * implementations). */
 #ifndef DRPO_TRAIN_GRADIENTS_H
 #define DRPO_TRAIN_GRADIENTS_H
 

@@ -25,7 +25,8 @@ bool job_cancelled(const Job *job) {
 int job_rewards(const Job *job, RewardSet *out, Error *err) {
     const char *spec[MAX_REWARDS];
     int n = config_count(job->config, OPT_REWARD);
-    if (n > MAX_REWARDS) return fail(err, DRPO_E_USAGE, "--reward: %d rewards, at most %d are possible", n, MAX_REWARDS);
+    if (n > MAX_REWARDS)
+        return fail(err, DRPO_E_USAGE, "--reward: %d rewards, at most %d are possible", n, MAX_REWARDS);
     for (int i = 0; i < n; i++) spec[i] = config_item(job->config, OPT_REWARD, i);
     return reward_set_open(spec, n, job->rewards, job->n_rewards, out, err);
 }
@@ -35,7 +36,8 @@ int job_rewards_fit(const RewardSet *rewards, const Prompt *prompts, size_t n, c
         for (size_t i = 0; i < n && rewards->reward[r]->needs_metadata; i++)
             if (!prompts[i].metadata)
                 return fail(err, DRPO_E_INPUT,
-                            "%s: reward '%s' needs GenEval metadata, which prompt %zu has not; use a .jsonl prompt file or another reward",
+                            "%s: reward '%s' needs GenEval metadata, which prompt %zu has not; use a .jsonl prompt "
+                            "file or another reward",
                             file, rewards->reward[r]->name, i + 1);
     return 0;
 }

@@ -17,7 +17,8 @@ typedef struct Job {
 /* A line of the verb's result (the program's stdout). */
 void job_result(const Job *job, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool job_cancelled(const Job *job);
-/* Opens the rewards of --reward; none of them scored anything yet. Prompts without metadata are refused by rewards that need it. */
+/* Opens the rewards of --reward; none of them scored anything yet. Prompts without metadata are refused by rewards that
+ * need it. */
 int job_rewards(const Job *job, RewardSet *out, Error *err);
 int job_rewards_fit(const RewardSet *rewards, const Prompt *prompts, size_t n, const char *file, Error *err);
 

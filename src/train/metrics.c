@@ -7,7 +7,8 @@
 
 #include "base/clock.h"
 
-static const char *const phase_names[PHASES] = {"text",   "generate", "reference", "decode", "reward", "features", "backward", "optimizer"};
+static const char *const phase_names[PHASES] = {"text",   "generate", "reference", "decode",
+                                                "reward", "features", "backward",  "optimizer"};
 
 const char *metrics_phase(int phase) { return phase_names[phase]; }
 
@@ -45,8 +46,8 @@ static int set(json_t *object, const char *key, json_t *value) { return json_obj
 /* NaN and infinity have no JSON number. */
 static json_t *real(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
-static int fill_line(json_t *line, long step, const Number *numbers, int n_numbers, const StepStats *s, const RewardSet *rewards,
-                     const size_t *prompts, int n, double seconds) {
+static int fill_line(json_t *line, long step, const Number *numbers, int n_numbers, const StepStats *s,
+                     const RewardSet *rewards, const size_t *prompts, int n, double seconds) {
     json_t *raw = json_object(), *indices = json_array(), *time = json_object(), *phases = json_object();
     int bad = set(line, "step", json_integer(step));
     for (int i = 0; i < n_numbers; i++) bad |= set(line, numbers[i].key, real(numbers[i].value));
@@ -65,8 +66,8 @@ static int fill_line(json_t *line, long step, const Number *numbers, int n_numbe
     return bad;
 }
 
-static int write_events(Metrics *m, long step, const Number *numbers, int n, const StepStats *s, const RewardSet *rewards, double seconds,
-                        Error *err) {
+static int write_events(Metrics *m, long step, const Number *numbers, int n, const StepStats *s,
+                        const RewardSet *rewards, double seconds, Error *err) {
     char tag[128];
     for (int i = 0; i < n; i++) TRY(tfevents_scalar(m->events, numbers[i].tag, step, numbers[i].value, err));
     for (int i = 0; i < rewards->count; i++) {
@@ -77,14 +78,19 @@ static int write_events(Metrics *m, long step, const Number *numbers, int n, con
     return tfevents_flush(m->events, err);
 }
 
-int metrics_update(Metrics *m, long step, const StepStats *s, const RewardSet *rewards, const size_t *prompts, int n, double seconds,
-                   Error *err) {
+int metrics_update(Metrics *m, long step, const StepStats *s, const RewardSet *rewards, const size_t *prompts, int n,
+                   double seconds, Error *err) {
     const Number numbers[] = {
-        {"reward", "reward/mean", s->reward_mean},          {"reward_std", "reward/std", s->reward_std},
-        {"reward_best", "reward/best", s->reward_best},     {"reward_worst", "reward/worst", s->reward_worst},
-        {"pref_loss", "loss/preference", s->pref_loss},     {"ref_loss", "loss/reference", s->ref_loss},
-        {"feature_scale", "train/feature_scale", s->feature_scale}, {"grad_norm", "train/grad_norm", s->grad_norm},
-        {"lr", "train/lr", s->lr},                          {"diversity", "train/diversity", s->diversity},
+        {"reward", "reward/mean", s->reward_mean},
+        {"reward_std", "reward/std", s->reward_std},
+        {"reward_best", "reward/best", s->reward_best},
+        {"reward_worst", "reward/worst", s->reward_worst},
+        {"pref_loss", "loss/preference", s->pref_loss},
+        {"ref_loss", "loss/reference", s->ref_loss},
+        {"feature_scale", "train/feature_scale", s->feature_scale},
+        {"grad_norm", "train/grad_norm", s->grad_norm},
+        {"lr", "train/lr", s->lr},
+        {"diversity", "train/diversity", s->diversity},
     };
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
     json_t *line = json_object();

@@ -1,4 +1,5 @@
-/* Metrics: what a run records: metrics.jsonl (a line per update), eval.jsonl (a line per evaluation), TensorBoard events.
+/* Metrics: what a run records: metrics.jsonl (a line per update), eval.jsonl (a line per evaluation), TensorBoard
+ * events.
  *
  * Everything but the key "time" of a line is the same in every repetition of a run. */
 #ifndef DRPO_TRAIN_METRICS_H
@@ -18,8 +19,8 @@ int metrics_open(Metrics *m, const char *run, long step, long long update_bytes,
 int metrics_close(Metrics *m, Error *err);
 int metrics_sync(Metrics *m, Error *err);
 /* The line of update `step` (from 1). `prompts` [n]: indices in the prompt file. */
-int metrics_update(Metrics *m, long step, const StepStats *stats, const RewardSet *rewards, const size_t *prompts, int n, double seconds,
-                   Error *err);
+int metrics_update(Metrics *m, long step, const StepStats *stats, const RewardSet *rewards, const size_t *prompts,
+                   int n, double seconds, Error *err);
 
 const char *metrics_phase(int phase); /* "text", "generate", ... */
 

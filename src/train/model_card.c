@@ -24,10 +24,11 @@ static int print_update(void *user, const json_t *value, const char *text, int l
     (void)line;
     (void)err;
     const Curve *c = user;
-    long step = (long)json_integer_value(json_object_get(value, "step")), every = (c->steps + CURVE_POINTS - 1) / CURVE_POINTS;
+    long step = (long)json_integer_value(json_object_get(value, "step")),
+         every = (c->steps + CURVE_POINTS - 1) / CURVE_POINTS;
     if (step != 1 && step != c->steps && (every == 0 || step % every != 0)) return 0;
-    fprintf(c->out, "| %ld | %.4f | %.4f | %.4f | %.3g |\n", step, number(value, "reward"), number(value, "reward_best"),
-            number(value, "diversity"), number(value, "lr"));
+    fprintf(c->out, "| %ld | %.4f | %.4f | %.4f | %.3g |\n", step, number(value, "reward"),
+            number(value, "reward_best"), number(value, "diversity"), number(value, "lr"));
     return 0;
 }
 
@@ -37,8 +38,8 @@ static int print_evaluation(void *user, const json_t *value, const char *text, i
     (void)err;
     const Curve *c = user;
     const json_t *reward = json_object_get(value, "reward");
-    fprintf(c->out, "| %ld | %.4f | %.4f |\n", (long)json_integer_value(json_object_get(value, "step")), number(reward, "base"),
-            number(reward, "tuned"));
+    fprintf(c->out, "| %ld | %.4f | %.4f |\n", (long)json_integer_value(json_object_get(value, "step")),
+            number(reward, "base"), number(reward, "tuned"));
     return 0;
 }
 
@@ -58,17 +59,20 @@ static void print_head(FILE *f, const ModelCard *c) {
     fprintf(f, "\nbase_model_relation: adapter\nlibrary_name: peft\npipeline_tag: text-to-image\n"
                "tags:\n- text-to-image\n- stable-diffusion\n- diffusers\n- lora\n- drpo\n---\n\n");
     fprintf(f, "# LoRA trained with Drifting Preference Optimization\n\n");
-    fprintf(f, "%ld updates toward %s, rank %d, alpha %g. Sample with one step and guidance off.\n\n", c->steps, c->rewards, c->rank, c->alpha);
+    fprintf(f, "%ld updates toward %s, rank %d, alpha %g. Sample with one step and guidance off.\n\n", c->steps,
+            c->rewards, c->rank, c->alpha);
     fprintf(f, "## Command\n\n```sh\n%s\n```\n\n## Hashes (SHA-256)\n\n| what | hash |\n|---|---|\n", c->command);
-    fprintf(f, "| UNet of the base | `%s` |\n| options | `%s` |\n| prompts `%s` | `%s` |\n\n", c->base_sha256, c->config_sha256, c->prompts,
-            c->prompts_sha256);
+    fprintf(f, "| UNet of the base | `%s` |\n| options | `%s` |\n| prompts `%s` | `%s` |\n\n", c->base_sha256,
+            c->config_sha256, c->prompts, c->prompts_sha256);
 }
 
 static void print_use(FILE *f) {
     fprintf(f, "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline\nfrom peft import PeftModel\n\n"
-               "pipe = DiffusionPipeline.from_pretrained(BASE)\npipe.unet = PeftModel.from_pretrained(pipe.unet, THIS_FOLDER)\n"
+               "pipe = DiffusionPipeline.from_pretrained(BASE)\npipe.unet = PeftModel.from_pretrained(pipe.unet, "
+               "THIS_FOLDER)\n"
                "image = pipe(prompt, num_inference_steps=1, guidance_scale=0).images[0]\n```\n\n"
-               "`drpo export` writes it for diffusers' `load_lora_weights`, for kohya-style programs, or merged into the model.\n");
+               "`drpo export` writes it for diffusers' `load_lora_weights`, for kohya-style programs, or merged into "
+               "the model.\n");
 }
 
 static int print_curves(FILE *f, const ModelCard *c, Error *err) {

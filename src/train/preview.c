@@ -64,7 +64,8 @@ static int open_all(Preview *p, const Job *job, Session *s, Adapter *a, const Pr
     return noise_open(kind, NULL, (uint64_t)config_int(c, OPT_EVAL_SEED), p->latent_count, 0, &p->noise, err);
 }
 
-int preview_open(const Job *job, Session *s, Adapter *a, const PromptList *training, RewardSet *rewards, Preview **out, Error *err) {
+int preview_open(const Job *job, Session *s, Adapter *a, const PromptList *training, RewardSet *rewards, Preview **out,
+                 Error *err) {
     Preview *p = calloc(1, sizeof *p);
     if (!p) return fail(err, DRPO_E_MEMORY, "out of memory");
     p->rewards = rewards;
@@ -132,14 +133,17 @@ static json_t *both_sides(const Preview *p, int r, const char *tag) {
 static int write_line(const Preview *p, long step, Metrics *m, Error *err) {
     json_t *rewards = json_object(), *tags = json_object();
     int bad = 0;
-    for (int r = 0; r < p->rewards->count; r++) bad |= json_object_set_new(rewards, p->rewards->reward[r]->name, both_sides(p, r, NULL));
+    for (int r = 0; r < p->rewards->count; r++)
+        bad |= json_object_set_new(rewards, p->rewards->reward[r]->name, both_sides(p, r, NULL));
     for (size_t i = 0; i < p->prompts.count; i++) {
         const char *tag = p->prompts.items[i].tag;
         if (tag && !json_object_get(tags, tag)) bad |= json_object_set_new(tags, tag, both_sides(p, -1, tag));
     }
     json_t *line = json_pack("{s:I, s:I, s:o, s:o, s:o}", "step", (json_int_t)step, "pictures",
-                             (json_int_t)p->prompts.count * p->seeds, "reward", both_sides(p, -1, NULL), "rewards", rewards, "tags", tags);
-    int code = bad || !line ? fail(err, DRPO_E_MEMORY, "%s: out of memory", m->evaluations.path) : jsonl_write(&m->evaluations, line, err);
+                             (json_int_t)p->prompts.count * p->seeds, "reward", both_sides(p, -1, NULL), "rewards",
+                             rewards, "tags", tags);
+    int code = bad || !line ? fail(err, DRPO_E_MEMORY, "%s: out of memory", m->evaluations.path)
+                            : jsonl_write(&m->evaluations, line, err);
     json_decref(line);
     return code;
 }
@@ -151,7 +155,8 @@ static int write_grid(const Preview *p, const char *run, long step, Metrics *m, 
     snprintf(path, sizeof path, "%s/eval-%06ld.png", run, step);
     TRY(grid_write(&p->grid, path, NULL, 0, err));
     TRY(png_encode_rgb(p->grid.rgb, p->grid.width, p->grid.height, NULL, 0, &png, &size, err));
-    int code = tfevents_image(m->events, "eval/base_left_tuned_right", step, png, size, p->grid.width, p->grid.height, err);
+    int code =
+        tfevents_image(m->events, "eval/base_left_tuned_right", step, png, size, p->grid.width, p->grid.height, err);
     free(png);
     return code;
 }
@@ -167,7 +172,7 @@ int preview_run(Preview *p, const char *run, long step, Metrics *m, char summary
     double base = mean_of(p, BASE, -1, NULL), tuned = mean_of(p, TUNED, -1, NULL);
     TRY(tfevents_scalar(m->events, "eval/reward", step, tuned, err));
     TRY(tfevents_scalar(m->events, "eval/reward_gain", step, tuned - base, err));
-    snprintf(summary, 128, "evaluation at step %ld: reward %.4f (base %.4f, %+.4f) on %d pictures", step, tuned, base, tuned - base,
-             (int)p->prompts.count * p->seeds);
+    snprintf(summary, 128, "evaluation at step %ld: reward %.4f (base %.4f, %+.4f) on %d pictures", step, tuned, base,
+             tuned - base, (int)p->prompts.count * p->seeds);
     return tfevents_flush(m->events, err);
 }

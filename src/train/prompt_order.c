@@ -34,7 +34,8 @@ static int parse_tags(const char *spec, TagShare *tag, int *tags, Error *err) {
         TagShare *t = &tag[(*tags)++];
         char *end = NULL;
         double weight = p[name] == '=' ? strtod(p + name + 1, &end) : 1;
-        if (name == 0 || name >= sizeof t->name || (end && (end != p + n || end == p + name + 1)) || !(weight > 0) || weight > 1e6)
+        if (name == 0 || name >= sizeof t->name || (end && (end != p + n || end == p + name + 1)) || !(weight > 0) ||
+            weight > 1e6)
             return fail(err, DRPO_E_USAGE, "--prompt-order: '%.*s' is not TAG=WEIGHT with a weight above 0", (int)n, p);
         memcpy(t->name, p, name);
         t->name[name] = 0;

@@ -1,4 +1,5 @@
-/* Prompt order: which prompts an update uses, from the seed and the update's number alone, so that a resumed run needs no state.
+/* Prompt order: which prompts an update uses, from the seed and the update's number alone, so that a resumed run needs
+ * no state.
  *
  *   shuffle            every epoch is a new permutation of all prompts
  *   file               the file's order, again and again

@@ -75,13 +75,15 @@ static int refuse_changes(Config *c, const char *saved, Error *err) {
     for (int id = 0; id < OPT_COUNT && code == 0; id++) {
         OptionId o = (OptionId)id;
         if (config_has(c, o) && config_is_method(o) && strcmp(config_text(c, o), config_text(run, o)) != 0)
-            code = fail(err, DRPO_E_USAGE, "--resume: the run has --%s %s, not %s; drop the option or start a new run", option_info(o)->key,
-                        config_text(run, o), config_text(c, o));
+            code = fail(err, DRPO_E_USAGE, "--resume: the run has --%s %s, not %s; drop the option or start a new run",
+                        option_info(o)->key, config_text(run, o), config_text(c, o));
     }
     bool fixed = config_choice(run, OPT_LR_SCHEDULE) == 0;
     if (code == 0 && !fixed && config_int(run, OPT_STEPS) != config_int(c, OPT_STEPS))
-        code = fail(err, DRPO_E_USAGE, "--resume: the run's %s schedule ends at --steps %lld, not %lld; only a constant schedule can be extended",
-                    config_text(run, OPT_LR_SCHEDULE), config_int(run, OPT_STEPS), config_int(c, OPT_STEPS));
+        code = fail(
+            err, DRPO_E_USAGE,
+            "--resume: the run's %s schedule ends at --steps %lld, not %lld; only a constant schedule can be extended",
+            config_text(run, OPT_LR_SCHEDULE), config_int(run, OPT_STEPS), config_int(c, OPT_STEPS));
     config_free(run);
     return code;
 }
@@ -111,7 +113,8 @@ static int find_checkpoint(RunFolder *r, const char *resume, Arena *a, const Log
 
 static int find_resumed(RunFolder *r, Config *c, Arena *a, const Log *log, Error *err) {
     const char *resume = config_text(c, OPT_RESUME);
-    if (strcmp(resume, "latest") == 0 && r->path[0] == 0) return fail(err, DRPO_E_USAGE, "--resume latest needs --out RUN");
+    if (strcmp(resume, "latest") == 0 && r->path[0] == 0)
+        return fail(err, DRPO_E_USAGE, "--resume latest needs --out RUN");
     TRY(find_checkpoint(r, resume, a, log, err));
     const char *saved = path_join(a, r->path, "config.yaml");
     if (!saved) return fail(err, DRPO_E_MEMORY, "out of memory");
@@ -145,9 +148,11 @@ int run_folder_find(Config *c, Arena *a, const Log *log, RunFolder *out, Error *
     if (entries == 0) return 0;
     const char *saved = path_join(a, out->path, "config.yaml"), *metrics = path_join(a, out->path, "metrics.jsonl");
     bool run = saved && metrics && file_exists(saved) && file_exists(metrics);
-    if (!run) return fail(err, DRPO_E_USAGE, "--out %s: is not empty and holds no run; choose another folder", out->path);
+    if (!run)
+        return fail(err, DRPO_E_USAGE, "--out %s: is not empty and holds no run; choose another folder", out->path);
     if (config_bool(c, OPT_OVERWRITE)) return 0;
-    return fail(err, DRPO_E_USAGE, "--out %s: already holds a run; add --resume latest, --overwrite, or choose another folder", out->path);
+    return fail(err, DRPO_E_USAGE,
+                "--out %s: already holds a run; add --resume latest, --overwrite, or choose another folder", out->path);
 }
 
 typedef struct Stale {

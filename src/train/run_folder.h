@@ -14,10 +14,11 @@ typedef struct RunFolder {
     bool created;     /* by run_folder_begin: may be removed again when the first update fails */
 } RunFolder;
 
-/* Decides the folder and the checkpoint by --out, --resume; writes nothing. A resumed run's config.yaml becomes the lowest layer of `c`;
- * an option that would change the course of the run is refused. */
+/* Decides the folder and the checkpoint by --out, --resume; writes nothing. A resumed run's config.yaml becomes the
+ * lowest layer of `c`; an option that would change the course of the run is refused. */
 int run_folder_find(Config *c, Arena *a, const Log *log, RunFolder *out, Error *err);
-/* Makes or clears the folder: removes an overwritten run, half-written checkpoints, and checkpoints later than the one resumed from. */
+/* Makes or clears the folder: removes an overwritten run, half-written checkpoints, and checkpoints later than the one
+ * resumed from. */
 int run_folder_begin(RunFolder *r, const Config *c, const Log *log, Error *err);
 /* Newest complete checkpoint of a run: its step, or -1; *path in the arena. */
 long run_newest_checkpoint(const char *run, Arena *a, char **path);

@@ -13,13 +13,21 @@ static int usable_cores(void) {
     return n > 0 ? n : 1;
 }
 
+int session_model(const Config *c, const char *lora, Arena *a, const char **folder, Error *err) {
+    const char *name = config_text(c, OPT_MODEL);
+    const char *base = lora[0] && config_source(c, OPT_MODEL) == SOURCE_DEFAULT ? adapter_base(lora, a) : NULL;
+    *folder = base ? base : asset_find(name, a);
+    if (dir_exists(*folder)) return 0;
+    return fail(err, DRPO_E_INPUT,
+                "--model %s: no such folder; give a diffusers folder, or tiny-turbo for the embedded generator", name);
+}
+
 int session_open(Session *s, const Config *c, Error *err) {
     *s = (Session){.arena = arena_new(), .threads = (int)config_int(c, OPT_THREADS)};
     if (!s->arena) return fail(err, DRPO_E_MEMORY, "out of memory");
     if (s->threads == 0) s->threads = usable_cores();
-    const char *name = config_text(c, OPT_MODEL), *folder = asset_find(name, s->arena);
-    if (!dir_exists(folder))
-        return fail(err, DRPO_E_INPUT, "--model %s: no such folder; give a diffusers folder, or tiny-turbo for the embedded generator", name);
+    const char *folder, *lora = config_has(c, OPT_LORA) ? config_text(c, OPT_LORA) : "";
+    TRY(session_model(c, lora, s->arena, &folder, err));
     TRY(pipeline_open(folder, &s->pipeline, err));
     s->backend = config_choice(c, OPT_BACKEND) ? backend_ref_new(err) : backend_cpu_new(s->threads, err);
     return s->backend ? 0 : err->code;
@@ -33,7 +41,8 @@ void session_close(Session *s) {
 }
 
 /* Says how many prompts the text encoder will cut, and refuses what is not UTF-8. */
-static int check_tokens(Pipeline *p, Arena *a, const PromptList *prompts, const char *path, const Log *log, Error *err) {
+static int check_tokens(Pipeline *p, Arena *a, const PromptList *prompts, const char *path, const Log *log,
+                        Error *err) {
     int length = tokenizer_length(p->tokenizer);
     int32_t *ids = arena_alloc(a, sizeof *ids * (size_t)length);
     if (!ids) return fail(err, DRPO_E_MEMORY, "out of memory");
@@ -44,13 +53,14 @@ static int check_tokens(Pipeline *p, Arena *a, const PromptList *prompts, const 
             return fail_in(err, "%s: prompt %zu", path, i + 1);
         cut += truncated;
     }
-    if (cut) log_warn(log, "%s: %zu of %zu prompts are longer than the text encoder's %d tokens; their ends are ignored", path, cut,
-                      prompts->count, length);
+    if (cut)
+        log_warn(log, "%s: %zu of %zu prompts are longer than the text encoder's %d tokens; their ends are ignored",
+                 path, cut, prompts->count, length);
     return 0;
 }
 
-int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out, const char **path,
-                    Error *err) {
+int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out,
+                    const char **path, Error *err) {
     *path = asset_find(name, a);
     if (!file_exists(*path)) return fail(err, DRPO_E_INPUT, "--%s %s: no such file", option, name);
     TRY(prompts_read(*path, a, out, err));
@@ -121,7 +131,9 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
                   .mask_reference = config_bool(c, OPT_MASK_REFERENCE)},
     };
     out->drift.n_radii = config_numbers(c, OPT_RADII, out->drift.radii, MAX_RADII);
-    return out->features ? 0 : fail(err, DRPO_E_USAGE, "--features '%s': no feature is named", config_text(c, OPT_FEATURES));
+    return out->features
+               ? 0
+               : fail(err, DRPO_E_USAGE, "--features '%s': no feature is named", config_text(c, OPT_FEATURES));
 }
 
 int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err) {

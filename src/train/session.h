@@ -17,10 +17,10 @@ typedef struct Session {
 int session_open(Session *s, const Config *c, Error *err);
 void session_close(Session *s); /* fine after a failed open */
 
-/* Reads a prompt file found as an asset or path. `option` names the flag for messages; prompts too long for the text encoder are
- * announced. `pipeline` may be NULL. */
-int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out, const char **path,
-                    Error *err);
+/* Reads a prompt file found as an asset or path. `option` names the flag for messages; prompts too long for the text
+ * encoder are announced. `pipeline` may be NULL. */
+int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out,
+                    const char **path, Error *err);
 /* At most `limit` prompts (0: all), round-robin over the tags in order of first appearance; items in the arena. */
 int prompts_spread(const PromptList *from, size_t limit, Arena *a, PromptList *out, Error *err);
 
@@ -35,6 +35,10 @@ int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err);
 int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err);
 /* The folder or file of an adapter inside PATH, which may be a run; NULL with *err set when there is none. */
 const char *adapter_locate(const char *path, Arena *a, Error *err);
+/* The model folder that a PEFT adapter names as its base, NULL when it names none that is there. */
+const char *adapter_base(const char *spec, Arena *a);
+/* Folder of --model; when the option was not given, the base of the adapter `lora` (may be ""). */
+int session_model(const Config *c, const char *lora, Arena *a, const char **folder, Error *err);
 /* Separates "PATH:SCALE". */
 const char *adapter_split(const char *spec, float *scale, Arena *a);
 

@@ -16,7 +16,8 @@ static int hash_file(const char *path, char hex[65], Error *err) {
 static int open_prompts(Training *t, const Job *job, Error *err) {
     const Config *c = job->config;
     Arena *a = t->session.arena;
-    TRY(session_prompts(a, t->session.pipeline, "prompts", config_text(c, OPT_PROMPTS), &job->log, &t->prompts, &t->prompts_path, err));
+    TRY(session_prompts(a, t->session.pipeline, "prompts", config_text(c, OPT_PROMPTS), &job->log, &t->prompts,
+                        &t->prompts_path, err));
     uint64_t seed = (uint64_t)config_int(c, OPT_SEED);
     TRY(prompt_order_new(config_text(c, OPT_PROMPT_ORDER), seed, &t->prompts, &t->order, err));
     t->prompts_per_update = (int)(config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE));
@@ -64,7 +65,8 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
     Pipeline *p = t->session.pipeline;
     size_t side = (size_t)(options.resolution ? options.resolution / p->factor : p->latent_size);
-    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), (size_t)p->latent_channels * side * side, true, &t->noise, err));
+    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), (size_t)p->latent_channels * side * side, true, &t->noise,
+                      err));
     config_hash(c, t->identity.config);
     memcpy(t->identity.model, pipeline_sha256(p), sizeof t->identity.model);
     if (!rewards) return 0;

@@ -31,7 +31,8 @@ static LoraMeta adapter_meta(const Loop *l) {
     const Config *c = l->job->config;
     const Pipeline *p = l->training.session.pipeline;
     return (LoraMeta){.base_model = p->folder,
-                      .architecture = p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
+                      .architecture =
+                          p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
                       .steps = l->done,
                       .seed = (uint64_t)config_int(c, OPT_SEED),
                       .learning_rate = (float)config_float(c, OPT_LR),
@@ -77,8 +78,8 @@ static void report_progress(Loop *l, const StepStats *s, double seconds) {
                        .seconds_left = mean * (double)(l->steps - l->done),
                        .line = line};
     clock_text(p.seconds_left, left);
-    int n = snprintf(line, sizeof line, "step %ld/%ld  reward %.4f  best %.4f  |grad| %.3g  %.1f images/s  %s left", l->done, l->steps,
-                     s->reward_mean, s->reward_best, s->grad_norm, p.images_per_second, left);
+    int n = snprintf(line, sizeof line, "step %ld/%ld  reward %.4f  best %.4f  |grad| %.3g  %.1f images/s  %s left",
+                     l->done, l->steps, s->reward_mean, s->reward_best, s->grad_norm, p.images_per_second, left);
     if (s->prompts_skipped) snprintf(line + n, sizeof line - (size_t)n, "  (%d skipped)", s->prompts_skipped);
     const drpo_callbacks *c = l->job->callbacks;
     if (c && c->progress) c->progress(c->user, &p);
@@ -111,14 +112,17 @@ static int after_failure(Loop *l, int code, Error *err) {
     if (job_cancelled(l->job)) code = DRPO_E_CANCELLED; /* Ctrl-C reaches reward processes too */
     bool sound = code == DRPO_E_REWARD || code == DRPO_E_CANCELLED;
     if (sound && l->done > 0 && save_checkpoint(l, &saving) < 0) log_warn(&l->job->log, "%s", saving.text);
-    if (l->saved > 0) log_info(&l->job->log, "step %ld is saved; go on with: drpo train --resume latest --out %s", l->saved, l->run.path);
+    if (l->saved > 0)
+        log_info(&l->job->log, "step %ld is saved; go on with: drpo train --resume latest --out %s", l->saved,
+                 l->run.path);
     return code == DRPO_E_CANCELLED ? code : err->code;
 }
 
 static int stop_on_request(Loop *l, Error *err) {
     if (l->done > 0) TRY(save_checkpoint(l, err));
     if (l->saved > 0)
-        return fail(err, DRPO_E_CANCELLED, "stopped on request after step %ld; go on with: drpo train --resume latest --out %s", l->done,
+        return fail(err, DRPO_E_CANCELLED,
+                    "stopped on request after step %ld; go on with: drpo train --resume latest --out %s", l->done,
                     l->run.path);
     return fail(err, DRPO_E_CANCELLED, "stopped on request before the first update");
 }
@@ -144,7 +148,8 @@ static int run_updates(Loop *l, Error *err) {
 static int write_final(Loop *l, Error *err) {
     const Config *c = l->job->config;
     const Training *t = &l->training;
-    const char *tmp = path_join(l->arena, l->run.path, ".tmp-final"), *final = path_join(l->arena, l->run.path, "final");
+    const char *tmp = path_join(l->arena, l->run.path, ".tmp-final"),
+               *final = path_join(l->arena, l->run.path, "final");
     char *command = config_command(c, l->arena);
     if (!tmp || !final || !command) return fail(err, DRPO_E_MEMORY, "out of memory");
     ModelCard card = {.run = l->run.path,
@@ -179,7 +184,8 @@ static int open_loop(Loop *l, Error *err) {
     l->steps = (long)config_int(job->config, OPT_STEPS);
     l->saved = -1;
     if (dry || config_int(job->config, OPT_EVAL_EVERY) == 0) return 0;
-    return preview_open(job, &l->training.session, l->training.adapter, &l->training.prompts, &l->training.rewards, &l->preview, err);
+    return preview_open(job, &l->training.session, l->training.adapter, &l->training.prompts, &l->training.rewards,
+                        &l->preview, err);
 }
 
 static int begin_run(Loop *l, Error *err) {
@@ -187,7 +193,8 @@ static int begin_run(Loop *l, Error *err) {
     Training *t = &l->training;
     Checkpoint from = {0};
     if (l->run.checkpoint) {
-        TRY(checkpoint_read(l->run.checkpoint, t->session.pipeline, &t->identity, t->adapter, &t->optimizer, &from, err));
+        TRY(checkpoint_read(l->run.checkpoint, t->session.pipeline, &t->identity, t->adapter, &t->optimizer, &from,
+                            err));
         l->done = l->saved = from.step;
         log_info(&l->job->log, "resuming after step %ld of %s", l->done, l->run.path);
     }
@@ -206,7 +213,8 @@ static int train(Loop *l, Error *err) {
     if (code == 0) code = write_final(l, err);
     Error closing = {0};
     if (metrics_close(&l->metrics, &closing) < 0 && code == 0) code = fail(err, closing.code, "%s", closing.text);
-    if (code < 0 && l->run.created && l->done == 0) dir_remove(l->run.path, NULL); /* nothing was learnt: leave nothing */
+    if (code < 0 && l->run.created && l->done == 0)
+        dir_remove(l->run.path, NULL); /* nothing was learnt: leave nothing */
     return code;
 }
 

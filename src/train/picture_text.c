@@ -1,0 +1,48 @@
+/* Picture text: see picture_text.h. */
+#include "train/picture_text.h"
+
+#include <string.h>
+
+#include "base/file.h"
+
+enum { SHORT_HASH = 10, LORA_HASH = 12 };
+
+/* Last part of a path. */
+static const char *base_name(const char *path, Arena *a) {
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    size_t start = n;
+    while (start > 0 && path[start - 1] != '/') start--;
+    return arena_printf(a, "%.*s", (int)(n - start), path + start);
+}
+
+static int hash_adapter(PictureText *t, const char *lora, Arena *a, Error *err) {
+    float scale;
+    const char *path = adapter_split(lora, &scale, a), *found = path ? adapter_locate(path, a, err) : NULL;
+    if (!found) return err->code ? err->code : fail(err, DRPO_E_MEMORY, "out of memory");
+    const char *file = file_exists(found) ? found : path_join(a, found, "adapter_model.safetensors");
+    MappedFile f;
+    char hex[65];
+    TRY(file_map(file, &f, err));
+    sha256_hex(f.data, f.size, hex);
+    file_unmap(&f);
+    t->lora = base_name(path, a);
+    t->lora_hash = arena_printf(a, "%.*s", LORA_HASH, hex);
+    return 0;
+}
+
+int picture_text_open(PictureText *t, Pipeline *p, const char *lora, Arena *a, Error *err) {
+    *t = (PictureText){.model = base_name(p->folder, a),
+                       .model_hash = arena_printf(a, "%.*s", SHORT_HASH, pipeline_sha256(p)),
+                       .sampler = "Euler"};
+    return lora[0] ? hash_adapter(t, lora, a, err) : 0;
+}
+
+char *picture_text(const PictureText *t, Arena *a, const char *prompt, long long seed, int width, int height) {
+    const char *lora = t->lora ? arena_printf(a, ", Lora hashes: \"%s: %s\"", t->lora, t->lora_hash) : "";
+    const char *seeded = seed >= 0 ? arena_printf(a, "Seed: %lld, ", seed) : "";
+    if (!lora || !seeded) return NULL;
+    return arena_printf(
+        a, "%s\nSteps: 1, Sampler: %s, CFG scale: 1, %sSize: %dx%d, Model hash: %s, Model: %s%s, Version: drpo %s",
+        prompt, t->sampler, seeded, width, height, t->model_hash, t->model, lora, DRPO_VERSION);
+}

@@ -1,0 +1,109 @@
+/* The verb `inspect`: what a safetensors file, model folder, adapter or run holds, in words. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "format/safetensors.h"
+#include "train/run_folder.h"
+#include "train/session.h"
+
+enum { LONGEST_VALUE = 200 };
+
+static const char *dimensions(const SafeTensor *t, char text[160]) {
+    int n = 0;
+    for (int i = 0; i < t->rank; i++)
+        n += snprintf(text + n, 160 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
+    text[n] = 0;
+    return text;
+}
+
+static int inspect_file(const Job *job, const char *path, Error *err) {
+    SafeFile *f = NULL;
+    TRY(safetensors_open(path, &f, err));
+    size_t bytes = 0;
+    for (size_t i = 0; i < safetensors_metadata_count(f); i++) {
+        TextPair pair = safetensors_metadata_at(f, i);
+        bool cut = strlen(pair.value) > LONGEST_VALUE;
+        job_result(job, "# %s: %.*s%s", pair.key, LONGEST_VALUE, pair.value, cut ? " ..." : "");
+    }
+    for (size_t i = 0; i < safetensors_count(f); i++) {
+        const SafeTensor *t = safetensors_at(f, i);
+        char text[160];
+        job_result(job, "%-5s [%s]  %s", dtype_name(t->dtype), dimensions(t, text), t->name);
+        bytes += t->bytes;
+    }
+    job_result(job, "%zu tensors, %.1f MiB", safetensors_count(f), (double)bytes / 1048576);
+    safetensors_close(f);
+    return 0;
+}
+
+static int inspect_model(const Job *job, const char *path, Error *err) {
+    Pipeline *p = NULL;
+    TRY(pipeline_open(path, &p, err));
+    const UnetConfig *u = &p->unet;
+    char widths[128];
+    int n = 0;
+    for (int i = 0; i < u->blocks; i++)
+        n += snprintf(widths + n, sizeof widths - (size_t)n, "%s%d", i ? ", " : "", u->channels[i]);
+    job_result(job, "one-step generator, %d x %d pixels (latents %d x %d x %d)", p->latent_size * p->factor,
+               p->latent_size * p->factor, p->latent_channels, p->latent_size, p->latent_size);
+    job_result(job, "unet          %.1f MiB, widths %s, text width %d%s",
+               (double)weights_bytes(p->unet_weights) / 1048576, widths, u->cross_attention_dim,
+               u->added_text_time ? ", added text and time (SDXL)" : "");
+    job_result(job, "vae           %.1f MiB, scaling %g", (double)weights_bytes(p->vae_weights) / 1048576,
+               (double)p->vae.scaling_factor);
+    job_result(job, "text encoder  %.1f MiB, %d layers of width %d", (double)weights_bytes(p->text_weights) / 1048576,
+               p->text.layers, p->text.width);
+    job_result(job, "tokenizer     %d tokens, at most %d a prompt", tokenizer_vocab(p->tokenizer),
+               tokenizer_length(p->tokenizer));
+    job_result(job, "one step      x0 = %.7g z - %.7g eps(%.7g z, t = %g)", (double)p->stock.z_factor,
+               (double)p->stock.eps_factor, (double)p->stock.input_scale, (double)p->stock.timestep);
+    job_result(job, "unet sha256   %s", pipeline_sha256(p));
+    pipeline_free(p);
+    return 0;
+}
+
+static int inspect_run(const Job *job, const char *path, Arena *a, Error *err) {
+    char *newest = NULL, *text = NULL;
+    size_t size = 0;
+    long step = run_newest_checkpoint(path, a, &newest);
+    const char *config = path_join(a, path, "config.yaml"), *final = path_join(a, path, "final");
+    if (!config || !final) return fail(err, DRPO_E_MEMORY, "out of memory");
+    TRY(file_read_text(config, 1 << 20, a, &text, &size, err));
+    if (step >= 0)
+        job_result(job, "run, newest checkpoint at step %ld, %s", step,
+                   dir_exists(final) ? "finished" : "not finished");
+    else
+        job_result(job, "run without a checkpoint");
+    job_result(job, "%s", text);
+    return 0;
+}
+
+static int inspect_folder(const Job *job, const char *path, Arena *a, Error *err) {
+    const char *model = path_join(a, path, "model_index.json"), *run = path_join(a, path, "config.yaml");
+    if (model && file_exists(model)) return inspect_model(job, path, err);
+    if (run && file_exists(run)) return inspect_run(job, path, a, err);
+    const char *adapter = adapter_locate(path, a, NULL);
+    if (!adapter)
+        return fail(err, DRPO_E_INPUT,
+                    "%s: is no model (model_index.json), run (config.yaml) or adapter (adapter_model.safetensors)",
+                    path);
+    const char *file = file_exists(adapter) ? adapter : path_join(a, adapter, "adapter_model.safetensors");
+    return file ? inspect_file(job, file, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+}
+
+int verb_inspect(const Job *job, Error *err) {
+    TRY(config_check(job->config, err));
+    Arena *a = arena_new();
+    if (!a) return fail(err, DRPO_E_MEMORY, "out of memory");
+    const char *path = asset_find(config_item(job->config, OPT_INSPECTED, 0), a);
+    int code;
+    if (dir_exists(path))
+        code = inspect_folder(job, path, a, err);
+    else if (file_exists(path))
+        code = inspect_file(job, path, err);
+    else
+        code = fail(err, DRPO_E_INPUT, "%s: no such file or folder", path);
+    arena_free(a);
+    return code;
+}
