@@ -5,38 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "format/json.h"
 #include "model/tokenizer.h"
 
 #define FOLDER SOURCE_DIR "/assets/tiny-turbo/tokenizer"
 #define VECTORS SOURCE_DIR "/tests/golden/tokenizer/vectors.json"
 
-static void write_file(const char *folder, const char *name, const char *text) {
-    char path[1024];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    Error err = {0};
-    assert_int_equal(file_write_atomic(path, text, strlen(text), &err), 0);
-}
-
 static void copy_file(const char *folder, const char *name) {
-    char path[1024];
-    snprintf(path, sizeof path, "%s/%s", FOLDER, name);
-    Arena *arena = arena_new();
-    char *text;
-    size_t size;
+    MappedFile file;
     Error err = {0};
-    assert_int_equal(file_read_text(path, 1 << 24, arena, &text, &size, &err), 0);
-    write_file(folder, name, text);
-    arena_free(arena);
+    assert_ok(file_map(in_dir(FOLDER, name), &file, &err), err);
+    put_file(in_dir(folder, name), file.data, file.size);
+    file_unmap(&file);
 }
 
 /* A fresh folder with the shipped vocabulary and merges. */
-static void make_folder(char *folder, size_t size, const char *name) {
-    Error err = {0};
-    snprintf(folder, size, "%s/tokenizer-%s", TEST_TMP, name);
-    if (dir_exists(folder)) assert_int_equal(dir_remove(folder, &err), 0);
-    assert_int_equal(dir_make(folder, &err), 0);
+static void make_folder(char folder[512], const char *name) {
+    fresh_dir(name, folder);
     copy_file(folder, "vocab.json");
     copy_file(folder, "merges.txt");
 }
@@ -70,13 +55,13 @@ static int check_case(const Tokenizer *t, const char *variant, const json_t *tes
 
 static int check_variant(const json_t *variant) {
     const char *name = json_string_value(json_object_get(variant, "name")), *file;
-    char folder[1024] = FOLDER;
+    char folder[512] = FOLDER;
     json_t *content, *test;
     size_t i;
-    if (json_object_size(json_object_get(variant, "files")) > 0) make_folder(folder, sizeof folder, "variant");
+    if (json_object_size(json_object_get(variant, "files")) > 0) make_folder(folder, "tokenizer_variant");
     json_object_foreach(json_object_get(variant, "files"), file, content) {
         char *text = json_is_string(content) ? strdup(json_string_value(content)) : json_dumps(content, 0);
-        write_file(folder, file, text);
+        put_text(in_dir(folder, file), text);
         free(text);
     }
     Tokenizer *t;
@@ -95,7 +80,7 @@ static void test_vectors(void **state) {
     Error err = {0};
     size_t i;
     int wrong = 0;
-    assert_int_equal(json_load_path(VECTORS, &root, &err), 0);
+    assert_ok(json_load_path(VECTORS, &root, &err), err);
     json_array_foreach(json_object_get(root, "variants"), i, variant) wrong += check_variant(variant);
     assert_int_equal(i, 7);
     json_decref(root);
@@ -152,10 +137,10 @@ static void test_long_word(void **state) {
 
 /* `name` of an otherwise good folder has this content; opening must fail and name the file and `word`. */
 static void expect_refused(const char *name, const char *content, const char *word) {
-    char folder[1024];
-    make_folder(folder, sizeof folder, "bad");
-    write_file(folder, "tokenizer_config.json", "{\"model_max_length\": 32}");
-    write_file(folder, name, content);
+    char folder[512];
+    make_folder(folder, "tokenizer_bad");
+    put_text(in_dir(folder, "tokenizer_config.json"), "{\"model_max_length\": 32}");
+    put_text(in_dir(folder, name), content);
     Tokenizer *t = NULL;
     Error err = {0};
     assert_int_equal(tokenizer_open(folder, &t, &err), DRPO_E_INPUT);
