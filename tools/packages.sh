@@ -1,3 +1,4 @@
+# shellcheck shell=sh disable=SC2015,SC2086,SC2154
 # Sourced by ./dev: finds what a command needs and installs what is missing. Nothing is touched when all is there.
 
 say() { printf 'dev: %s\n' "$*"; }
@@ -58,7 +59,7 @@ need_python_pip() {
 need_onednn() {
     ONEDNN=${ONEDNN_ROOT:-}
     if [ -n "$ONEDNN" ]; then return; fi
-    if version_at_least "$(onednn_version /usr/include)" 3.2 && [ -n "$(onednn_version /usr/include)" ]; then return; fi
+    if version_at_least "$(onednn_version /usr/include)" 3.2; then return; fi
     ONEDNN=$root/build/onednn
     if [ -n "$(onednn_version build/onednn/include)" ]; then return; fi
     if have apt-cache; then

@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     unsigned sum = 0;
     for (size_t i = 0; i < safetensors_count(f); i++) {
         const SafeTensor *t = safetensors_at(f, i);
-        for (size_t j = 0; j < t->bytes; j++) sum += ((const uint8_t *)t->data)[j]; /* the sanitizer watches the bounds */
+        for (size_t j = 0; j < t->bytes; j++)
+            sum += ((const uint8_t *)t->data)[j]; /* the sanitizer watches the bounds */
         if (safetensors_find(f, t->name) != t) abort();
     }
     for (size_t i = 0; i < safetensors_metadata_count(f); i++) {

@@ -7,7 +7,7 @@ failed=0
 
 # try RESULT FILE INCLUDE: a tree with this one include must be accepted (0) or refused (1)
 try() {
-    rm -rf "$tree"/*
+    rm -rf "${tree:?}"/*
     mkdir -p "$tree/$(dirname "$2")" "$tree/src/base"
     printf '#include "%s"\n' "$3" >"$tree/$2"
     sh "$here/layers.sh" "$tree" >/dev/null 2>&1
