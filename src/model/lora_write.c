@@ -101,6 +101,8 @@ static json_t *peft_settings(const Writer *w, const char *prefix) {
         const char *key;
         json_t *value;
     } entry[] = {{"alpha_pattern", alphas},
+                 {"auto_mapping", json_pack("{s:s, s:s}", "base_model_class", "UNet2DConditionModel", "parent_library",
+                                            "diffusers.models.unets.unet_2d_condition")},
                  {"base_model_name_or_path", w->meta->base_model ? json_string(w->meta->base_model) : json_null()},
                  {"bias", json_string("none")},
                  {"fan_in_fan_out", json_false()},
