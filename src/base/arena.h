@@ -10,7 +10,7 @@
 
 typedef struct Arena Arena;
 
-Arena *arena_new(void); /* NULL when out of memory */
+Arena *arena_new(void);    /* NULL when out of memory */
 void arena_free(Arena *a); /* NULL is fine */
 void *arena_alloc(Arena *a, size_t bytes);
 char *arena_strdup(Arena *a, const char *s);

@@ -30,7 +30,7 @@ int atomic_write(AtomicFile *f, const void *data, size_t size, Error *err);
 int atomic_commit(AtomicFile *f, Error *err); /* closes in every case */
 void atomic_abort(AtomicFile *f);             /* no-op after commit */
 
-int dir_make(const char *path, Error *err); /* with parents; fine when it exists */
+int dir_make(const char *path, Error *err);   /* with parents; fine when it exists */
 int dir_remove(const char *path, Error *err); /* recursively */
 /* fsyncs every file of folder `tmp`, renames it to `path` (which must not exist) and fsyncs the parent. */
 int dir_commit(const char *tmp, const char *path, Error *err);
