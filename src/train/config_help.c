@@ -57,7 +57,8 @@ static void print_option_help(FILE *f, const OptionInfo *info) {
         column = fprintf(f, "  --%s %s", info->key, info->metavar);
     char text[1024];
     bool shown = info->initial[0] && info->type != OPTION_BOOL;
-    const char *choices = info->type == OPTION_CHOICE ? info->limits : "";
+    char choices[256] = "";
+    if (info->type == OPTION_CHOICE) value_choice_names(info->limits, choices, sizeof choices);
     snprintf(text, sizeof text, "%s%s%s%s%s%s%s", info->help, choices[0] ? " (" : "", choices, choices[0] ? ")" : "",
              shown ? " [" : "", shown ? info->initial : "", shown ? "]" : "");
     print_wrapped(f, text, 30, column);

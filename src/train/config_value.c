@@ -57,8 +57,7 @@ int value_choice(const char *limits, const char *value) {
     return -1;
 }
 
-/* "a, b or c" of "a|b=x|c" */
-static void list_choices(const char *limits, char *out, size_t size) {
+void value_choice_names(const char *limits, char *out, size_t size) {
     size_t used = 0;
     bool alias = false;
     for (const char *p = limits; *p && used + 3 < size; p++) {
@@ -78,7 +77,7 @@ static char *canonical_choice(const OptionInfo *info, const char *value, Error *
     int index = value_choice(info->limits, value);
     if (index < 0) {
         char names[256];
-        list_choices(info->limits, names, sizeof names);
+        value_choice_names(info->limits, names, sizeof names);
         fail(err, DRPO_E_USAGE, "--%s: '%s' is not one of %s", info->key, value, names);
         return NULL;
     }

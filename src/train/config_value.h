@@ -11,6 +11,8 @@ bool value_is_list(OptionType type);
 bool value_splits(OptionType type); /* a comma separates items */
 /* Index of `value` in "a|b=c|d", -1 when absent. */
 int value_choice(const char *limits, const char *value);
+/* "a, b, c" of "a|b=x|c" */
+void value_choice_names(const char *limits, char *out, size_t size);
 bool value_parse_bytes(const char *text, size_t *bytes);
 /* '-' and '_' are the same letter. */
 bool key_equal(const char *a, const char *b);

@@ -65,7 +65,7 @@ static int print_timing(const Job *job, const Timing *t, Error *err) {
 int verb_bench(const Job *job, Error *err) {
     TRY(config_check(job->config, err));
     Training t;
-    Timing timing;
+    Timing timing = {0};
     int code = training_open(&t, job, true, err);
     if (code == 0) code = measure(&t, (int)config_int(job->config, OPT_BENCH_STEPS), &timing, err);
     if (code == 0) code = print_timing(job, &timing, err);
