@@ -62,9 +62,9 @@ INLINE vf magnitude(vf x) { return (vf)((vi)x & INT32_MAX); }
 
 INLINE vf times_power_of_two(vf p, vf rounded) { return (vf)((vi)p + ((vi)rounded << 23)); }
 
-/* e^x, x clamped to [-87.3, 88.3]: e^x = 2^n e^r with |r| <= log(2)/2. */
+/* e^x, x clamped to [-87.3, 87] so that 1 / (1 + e^x) is no denormal either: e^x = 2^n e^r with |r| <= log(2)/2. */
 INLINE vf exp_of(vf x) {
-    x = min_of(max_of(x, splat(-87.3f)), splat(88.3f));
+    x = min_of(max_of(x, splat(-87.3f)), splat(87.0f));
     vf rounded = x * 1.44269504f + ROUNDER, n = rounded - ROUNDER;
     vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
     vf p = splat(1.98412698e-4f);

@@ -1,0 +1,391 @@
+/* What the op table (test_ops.c) does not see of the cpu backend: every instruction set, sequences longer than a tile,
+ * frozen weights of every float type and how they are shared, equal bytes for any number of threads, and the accuracy
+ * of activations over their whole range. */
+#include "base/arena.h"
+#include "engine/autodiff.h"
+#include "engine/plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+enum { MOST_VALUES = 8 };
+
+/* A graph under test: leaves with values, one result, gradients of the leaves. */
+typedef struct Net {
+    Arena *arena;
+    Graph *g;
+    Value leaf[MOST_VALUES], y, grad[MOST_VALUES];
+    float *values[MOST_VALUES];
+    int n_leaf;
+} Net;
+
+typedef struct Result {
+    int n;
+    size_t count[MOST_VALUES];
+    float *values[MOST_VALUES];
+} Result;
+
+typedef void (*Build)(Net *net);
+
+static float noise(size_t i) {
+    uint64_t h = (i + 1) * 0x9E3779B97F4A7C15u;
+    h = (h ^ h >> 29) * 0xBF58476D1CE4E5B9u;
+    return (float)((double)(h >> 40) / (1 << 23) - 1.0);
+}
+
+static Value leaf(Net *net, Shape s, float scale, float shift) {
+    size_t n = (size_t)shape_count(s);
+    char *name = arena_printf(net->arena, "leaf%d", net->n_leaf);
+    float *values = arena_alloc(net->arena, n * sizeof *values);
+    for (size_t i = 0; i < n; i++) values[i] = shift + scale * noise(i + 7919u * (size_t)net->n_leaf);
+    net->values[net->n_leaf] = values;
+    return net->leaf[net->n_leaf++] = input(net->g, name, DT_F32, s);
+}
+
+/* A frozen weight whose values are the upper halves of float32 numbers: exact in every type that is tried. */
+static Param *frozen(Net *net, Shape s, DType type) {
+    size_t n = (size_t)shape_count(s);
+    Param *p = arena_alloc(net->arena, sizeof *p);
+    uint16_t *half = arena_alloc(net->arena, 2 * n);
+    float *full = arena_alloc(net->arena, n * sizeof *full);
+    for (size_t i = 0; i < n; i++) {
+        if (type == DT_F16)
+            half[i] = (uint16_t)(0x3000u + (i * 2654435761u >> 20 & 0x7ffu) + (i % 3 ? 0x8000u : 0u));
+        else
+            half[i] = (uint16_t)(0x3e00u + (i * 2654435761u >> 24 & 0xffu) + (i % 3 ? 0x8000u : 0u));
+        full[i] = 0.25f * noise(i);
+    }
+    *p = (Param){.name = "weight", .dtype = type, .shape = s, .data = type == DT_F32 ? (void *)full : (void *)half};
+    return p;
+}
+
+static void open_net(Net *net, Build build) {
+    Error err = {0};
+    memset(net, 0, sizeof *net);
+    net->arena = arena_new();
+    net->g = graph_new(net->arena);
+    build(net);
+    output(net->g, net->y, "y");
+    Value seed = input(net->g, "seed", DT_F32, net->y->shape);
+    if (graph_backward(net->g, &net->y, &seed, 1, net->leaf, net->n_leaf, net->grad, &err) < 0 ||
+        graph_check(net->g, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static Plan *open_plan(Net *net, Backend *b) {
+    Error err = {0};
+    Plan *p = NULL;
+    if (plan_new(net->g, b, &p, &err) < 0 || plan_bind(p, NULL, &err) < 0) fail_msg("%s", err.text);
+    for (int i = 0; i < net->n_leaf; i++) plan_write(p, net->leaf[i], net->values[i]);
+    Value seed = graph_find(net->g, "seed");
+    size_t n = (size_t)shape_count(seed->shape);
+    float *values = arena_alloc(net->arena, n * sizeof *values);
+    for (size_t i = 0; i < n; i++) values[i] = noise(i + 1000003);
+    plan_write(p, seed, values);
+    return p;
+}
+
+static void read_value(const Plan *p, Value v, Result *r) {
+    r->count[r->n] = (size_t)shape_count(v->shape);
+    r->values[r->n] = malloc(r->count[r->n] * sizeof(float));
+    plan_read(p, v, r->values[r->n++]);
+}
+
+static Result run_plan(const Net *net, Plan *p) {
+    Error err = {0};
+    Result r = {0};
+    if (plan_run(p, &err) < 0) fail_msg("%s", err.text);
+    read_value(p, net->y, &r);
+    for (int i = 0; i < net->n_leaf; i++)
+        if (net->grad[i]) read_value(p, net->grad[i], &r);
+    return r;
+}
+
+static void free_result(Result *r) {
+    for (int i = 0; i < r->n; i++) free(r->values[i]);
+}
+
+static Backend *cpu(int threads) {
+    Error err = {0};
+    Backend *b = backend_cpu_new(threads, &err);
+    if (!b) fail_msg("%s", err.text);
+    return b;
+}
+
+/* Runs the whole life of a net on a backend that it frees. */
+static Result run_on(Build build, Backend *b) {
+    Net net;
+    open_net(&net, build);
+    Plan *p = open_plan(&net, b);
+    Result r = run_plan(&net, p);
+    plan_free(p);
+    backend_free(b);
+    arena_free(net.arena);
+    return r;
+}
+
+static Result run_reference(Build build) {
+    Error err = {0};
+    Backend *b = backend_ref_new(&err);
+    if (!b) fail_msg("%s", err.text);
+    return run_on(build, b);
+}
+
+static double relative_error(const float *a, const float *b, size_t n) {
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += pow((double)a[i] - (double)b[i], 2);
+        size += pow((double)b[i], 2);
+    }
+    return sqrt(difference) / (sqrt(size) + 1e-12);
+}
+
+static void assert_close(const char *what, const Result *got, const Result *expected, double tolerance) {
+    assert_int_equal(got->n, expected->n);
+    for (int i = 0; i < got->n; i++) {
+        double error = relative_error(got->values[i], expected->values[i], got->count[i]);
+        if (!(error < tolerance)) fail_msg("%s: value %d is off by %.2e", what, i, error);
+    }
+}
+
+/* ---- nets of the backend's own kernels ---- */
+static void long_attention(Net *net) {
+    Value q = leaf(net, shape3(2, 193, 72), 2, 0), k = leaf(net, shape3(2, 300, 72), 2, 0);
+    net->y = attention(net->g, q, k, leaf(net, shape3(2, 300, 72), 1, 0), 3, false);
+}
+
+static void causal_attention(Net *net) {
+    Value q = leaf(net, shape3(2, 201, 40), 2, 0), k = leaf(net, shape3(2, 201, 40), 2, 0);
+    net->y = attention(net->g, q, k, leaf(net, shape3(2, 201, 40), 1, 0), 2, true);
+}
+
+static void shared_text(Net *net) {
+    Value q = leaf(net, shape3(5, 150, 48), 3, 0), k = leaf(net, shape3(1, 77, 48), 3, 0);
+    net->y = attention(net->g, q, k, leaf(net, shape3(1, 77, 48), 1, 0), 2, false);
+}
+
+static void one_wide_head(Net *net) {
+    Value q = leaf(net, shape3(1, 144, 256), 1, 0), k = leaf(net, shape3(1, 144, 256), 1, 0);
+    net->y = attention(net->g, q, k, leaf(net, shape3(1, 144, 256), 1, 0), 1, false);
+}
+
+/* Scores far apart: the running maximum jumps from tile to tile. */
+static void steep_attention(Net *net) {
+    Value q = leaf(net, shape3(1, 70, 32), 6, 0), k = leaf(net, shape3(1, 400, 32), 6, 0);
+    net->y = attention(net->g, q, k, leaf(net, shape3(1, 400, 32), 1, 0), 1, false);
+}
+
+static void norms(Net *net) {
+    Value x = leaf(net, shape4(2, 48, 30, 23), 1, 0), w = leaf(net, shape1(48), 0.5f, 1),
+          b = leaf(net, shape1(48), 1, 0);
+    Value y = group_norm(net->g, x, w, b, 8, 1e-5f);
+    y->attr.act = ACT_SILU;
+    net->y =
+        layer_norm(net->g, to_tokens(net->g, y), leaf(net, shape1(48), 0.5f, 1), leaf(net, shape1(48), 1, 0), 1e-5f);
+}
+
+static void large_mean(Net *net) {
+    Value x = leaf(net, shape4(2, 20, 40, 40), 1, 100), w = leaf(net, shape1(20), 0.5f, 1),
+          b = leaf(net, shape1(20), 1, 0);
+    net->y = group_norm(net->g, x, w, b, 5, 1e-5f);
+}
+
+static void sums(Net *net) {
+    Value x = leaf(net, shape4(3, 40, 64, 37), 1, 0.5f), y = act(net->g, x, ACT_GELU);
+    Value by_channel = sum_to(net->g, y, shape4(1, 40, 1, 1)), by_image = sum_to(net->g, y, shape4(3, 1, 1, 1));
+    net->y = mul(net->g, by_channel, sum_to(net->g, by_image, shape4(1, 1, 1, 1)));
+}
+
+static const struct {
+    const char *name;
+    Build build;
+} own_kernels[] = {{"long attention", long_attention},   {"causal attention", causal_attention},
+                   {"shared text", shared_text},         {"one wide head", one_wide_head},
+                   {"steep attention", steep_attention}, {"norms", norms},
+                   {"large mean", large_mean},           {"sums", sums}};
+enum { N_OWN = sizeof own_kernels / sizeof own_kernels[0] };
+
+static void every_instruction_set_agrees_with_the_reference(void **state) {
+    (void)state;
+    static const char *const isa[] = {"generic", "avx2", "avx512"};
+    Error err = {0};
+    for (int i = 0; i < N_OWN; i++) {
+        Result expected = run_reference(own_kernels[i].build);
+        for (int k = 0; k < 3; k++) {
+            setenv("DRPO_ISA", isa[k], 1);
+            Backend *b = backend_cpu_new(2, &err);
+            unsetenv("DRPO_ISA");
+            if (!b) continue; /* not on this processor */
+            Result got = run_on(own_kernels[i].build, b);
+            char what[64];
+            snprintf(what, sizeof what, "%s, %s", own_kernels[i].name, isa[k]);
+            assert_close(what, &got, &expected, 1e-5);
+            free_result(&got);
+        }
+        free_result(&expected);
+    }
+}
+
+static void unknown_instruction_set_is_refused(void **state) {
+    (void)state;
+    Error err = {0};
+    setenv("DRPO_ISA", "mmx", 1);
+    assert_null(backend_cpu_new(1, &err));
+    unsetenv("DRPO_ISA");
+    assert_non_null(strstr(err.text, "DRPO_ISA=mmx"));
+}
+
+static void threads_do_not_change_a_bit(void **state) {
+    (void)state;
+    for (int i = 0; i < N_OWN; i++) {
+        Result one = run_on(own_kernels[i].build, cpu(1));
+        for (int threads = 2; threads <= 3; threads++) {
+            Result more = run_on(own_kernels[i].build, cpu(threads));
+            for (int k = 0; k < one.n; k++)
+                if (memcmp(one.values[k], more.values[k], one.count[k] * sizeof(float)) != 0)
+                    fail_msg("%s: value %d differs with %d threads", own_kernels[i].name, k, threads);
+            free_result(&more);
+        }
+        free_result(&one);
+    }
+}
+
+/* ---- frozen weights ---- */
+static void add_conv(Net *net, int64_t in, int64_t out, int64_t size, int stride, Pad pad, DType type, bool residual) {
+    Param *w = frozen(net, shape4(out, in, size, size), type), *b = frozen(net, shape1(out), type);
+    Value x = leaf(net, shape4(2, in, 14, 13), 1, 0);
+    net->y = conv2d(net->g, x, param(net->g, w), param(net->g, b), stride, pad);
+    if (residual) net->y = add(net->g, net->y, leaf(net, net->y->shape, 1, 0));
+}
+
+static void conv_3x3_f16(Net *net) { add_conv(net, 24, 40, 3, 1, pad_same(1), DT_F16, true); }
+static void conv_3x3_bf16(Net *net) { add_conv(net, 16, 32, 3, 1, pad_same(1), DT_BF16, false); }
+static void conv_1x1_f16(Net *net) { add_conv(net, 24, 40, 1, 1, pad_same(0), DT_F16, true); }
+static void conv_stride_2(Net *net) { add_conv(net, 24, 16, 3, 2, pad_same(1), DT_F16, false); }
+static void conv_one_sided(Net *net) { add_conv(net, 16, 16, 3, 2, (Pad){0, 0, 1, 1}, DT_F32, false); }
+static void conv_1x1_stride_2(Net *net) { add_conv(net, 16, 24, 1, 2, pad_same(0), DT_F32, false); }
+static void conv_first(Net *net) { add_conv(net, 4, 48, 3, 1, pad_same(1), DT_F16, false); }
+
+static void linear_of(Net *net, int64_t rows, DType type) {
+    Value x = leaf(net, shape2(rows, 48), 1, 0);
+    Value w = param(net->g, frozen(net, shape2(80, 48), type)), b = param(net->g, frozen(net, shape1(80), type));
+    net->y = add(net->g, linear(net->g, x, w, b), leaf(net, shape2(rows, 80), 1, 0));
+}
+static void linear_few_rows(Net *net) { linear_of(net, 3, DT_F16); }
+static void linear_many_rows(Net *net) { linear_of(net, 300, DT_F16); }
+static void linear_f32(Net *net) { linear_of(net, 300, DT_F32); }
+
+static void frozen_weights_of_any_type(void **state) {
+    (void)state;
+    static const Build build[] = {conv_3x3_f16,      conv_3x3_bf16, conv_1x1_f16,    conv_stride_2,    conv_one_sided,
+                                  conv_1x1_stride_2, conv_first,    linear_few_rows, linear_many_rows, linear_f32};
+    for (size_t i = 0; i < sizeof build / sizeof build[0]; i++) {
+        Result expected = run_reference(build[i]), got = run_on(build[i], cpu(2));
+        char what[32];
+        snprintf(what, sizeof what, "frozen weight %d", (int)i);
+        assert_close(what, &got, &expected, 1e-5);
+        free_result(&expected);
+        free_result(&got);
+    }
+}
+
+/* Two plans of one graph hold one copy; it goes with the second. Float32 matrices are read where they are. */
+static void packed_weights_are_shared(void **state) {
+    (void)state;
+    static const Build build[] = {conv_3x3_f16, linear_few_rows, linear_many_rows};
+    for (int i = 0; i < 3; i++) {
+        Backend *b = cpu(2);
+        Net net;
+        open_net(&net, build[i]);
+        Plan *first = open_plan(&net, b);
+        size_t bytes = b->packed_bytes(b);
+        Plan *second = open_plan(&net, b);
+        assert_true(bytes > 0);
+        assert_int_equal(b->packed_bytes(b), bytes);
+        plan_free(first);
+        Result again = run_plan(&net, second), expected = run_reference(build[i]);
+        assert_close("after the first plan went", &again, &expected, 1e-5);
+        assert_int_equal(b->packed_bytes(b), bytes);
+        plan_free(second);
+        assert_true(b->packed_bytes(b) < 1024); /* the bias stays */
+        free_result(&again);
+        free_result(&expected);
+        backend_free(b);
+        arena_free(net.arena);
+    }
+    Backend *b = cpu(2);
+    Net net;
+    open_net(&net, linear_f32);
+    Plan *p = open_plan(&net, b);
+    assert_int_equal(b->packed_bytes(b), 0);
+    plan_free(p);
+    backend_free(b);
+    arena_free(net.arena);
+}
+
+/* ---- activations ---- */
+enum { POINTS = 40001 };
+
+static double exact(Act kind, double x) {
+    switch (kind) {
+    case ACT_SILU: return x / (1 + exp(-x));
+    case ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2));
+    case ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
+    default: return x / (1 + exp(-2 * sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    }
+}
+
+/* Every value and slope on [-40, 40]; slopes against central differences of the exact function. */
+static void activations_are_accurate(void **state) {
+    (void)state;
+    static const Act kinds[] = {ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_GELU_TANH};
+    for (int i = 0; i < 4; i++) {
+        Error err = {0};
+        Backend *b = cpu(1);
+        Arena *arena = arena_new();
+        Graph *g = graph_new(arena);
+        Value x = input(g, "x", DT_F32, shape1(POINTS)), dy = input(g, "dy", DT_F32, shape1(POINTS)), dx = NULL;
+        Value y = output(g, act(g, x, kinds[i]), "y");
+        Plan *p = NULL;
+        float *in = arena_alloc(arena, POINTS * sizeof *in), *one = arena_alloc(arena, POINTS * sizeof *one);
+        float *out = arena_alloc(arena, POINTS * sizeof *out), *slope = arena_alloc(arena, POINTS * sizeof *slope);
+        for (int k = 0; k < POINTS; k++) in[k] = (float)(k - POINTS / 2) * 0.002f, one[k] = 1;
+        if (graph_backward(g, &y, &dy, 1, &x, 1, &dx, &err) < 0 || plan_new(g, b, &p, &err) < 0 ||
+            plan_bind(p, NULL, &err) < 0)
+            fail_msg("%s", err.text);
+        plan_write(p, x, in);
+        plan_write(p, dy, one);
+        assert_int_equal(plan_run(p, &err), 0);
+        plan_read(p, y, out);
+        plan_read(p, dx, slope);
+        for (int k = 0; k < POINTS; k++) {
+            double at = (double)in[k], step = 1e-5, value = exact(kinds[i], at);
+            double difference = (exact(kinds[i], at + step) - exact(kinds[i], at - step)) / (2 * step);
+            if (fabs((double)out[k] - value) > 2e-7 * fmax(1, fabs(value))) fail_msg("act %d at %g", kinds[i], at);
+            if (fabs((double)slope[k] - difference) > 1e-6) fail_msg("slope of act %d at %g", kinds[i], at);
+        }
+        plan_free(p);
+        backend_free(b);
+        arena_free(arena);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_instruction_set_agrees_with_the_reference),
+        cmocka_unit_test(unknown_instruction_set_is_refused),
+        cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(frozen_weights_of_any_type),
+        cmocka_unit_test(packed_weights_are_shared),
+        cmocka_unit_test(activations_are_accurate),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
