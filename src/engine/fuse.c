@@ -3,7 +3,7 @@
  *     s * linear(x, w)                      -> linear with alpha = s            (the scale of a LoRA branch)
  *     linear or conv2d + r                  -> the product with residual r
  *     linear(linear(x, A), B) * s + W x     -> linear(u, B, residual W x, alpha s)
- *     silu(group_norm(x))                   -> group_norm with act
+ *     act(group_norm(x))                    -> group_norm with act, which its gradient recomputes
  *     act(linear or conv2d)                 -> the product with act; autodiff splits it again where a gradient passes
  *
  * A node is absorbed only when nobody else uses it. The absorbing node is rewritten in place, so values that callers
@@ -68,8 +68,7 @@ static bool fuse_residual(Fusion *f, Node *n, Node *product, Node *rest) {
 static void fuse_activation(Fusion *f, Node *n) {
     Node *x = n->in[0];
     Act kind = n->attr.act;
-    bool norm = x->op == OP_GROUP_NORM && kind == ACT_SILU;
-    if ((!norm && !is_product(x)) || x->attr.act != ACT_NONE || !can_absorb(f, x)) return;
+    if ((x->op != OP_GROUP_NORM && !is_product(x)) || x->attr.act != ACT_NONE || !can_absorb(f, x)) return;
     become(f, n, x);
     n->attr.act = kind;
 }

@@ -25,8 +25,10 @@ void vjp_affine(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {
     if (need[0]) dx[0] = affine(g, dy, n->attr.alpha, 0);
 }
 
+/* relu'(x) can be told from y = relu(x) as well, and then nobody needs x any more: y may take its place. */
 void vjp_act(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {
-    if (need[0]) dx[0] = vjp_append(g, OP_ACT_GRAD, n->attr, n->shape, 2, n->in[0], dy);
+    Value kept = n->attr.act == ACT_RELU ? n : n->in[0];
+    if (need[0]) dx[0] = vjp_append(g, OP_ACT_GRAD, n->attr, n->shape, 2, kept, dy);
 }
 
 void vjp_geglu(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {

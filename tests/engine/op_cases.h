@@ -267,6 +267,8 @@ static const OpCase op_cases[] = {
     /* norms */
     {"group norm", case_group_norm, .a = S4(2, 6, 3, 5), .attr = {.groups = 3}},
     {"group norm silu", case_group_norm, .a = S4(2, 8, 4, 3), .attr = {.groups = 4, .act = ACT_SILU}},
+    {"group norm relu", case_group_norm, .a = S4(2, 6, 3, 3), .attr = {.groups = 2, .act = ACT_RELU}},
+    {"group norm gelu", case_group_norm, .a = S4(1, 6, 3, 3), .attr = {.groups = 3, .act = ACT_GELU}},
     {"group norm one group", case_group_norm, .a = S4(1, 5, 3, 3), .attr = {.groups = 1}},
     {"group norm per channel", case_group_norm, .a = S4(2, 5, 3, 3), .attr = {.groups = 5, .act = ACT_SILU}},
     {"group norm large", case_group_norm, .a = S4(2, 96, 17, 9), .attr = {.groups = 32, .act = ACT_SILU}, .slow = true},

@@ -34,6 +34,20 @@ static void read_result(const Plan *p, Value v, Results *r) {
     plan_read(p, v, r->values[r->n++]);
 }
 
+/* Backends keep packed copies of frozen weights: the same case without gradients for them takes other paths. */
+static void freeze_weights(CaseGraph *c) {
+    int kept = 0;
+    for (int i = 0; i < c->n_leaf; i++) {
+        if (c->leaf[i]->op == OP_PARAM) {
+            c->leaf[i]->param->trainable = false;
+        } else {
+            c->leaf[kept] = c->leaf[i];
+            c->values[kept++] = c->values[i];
+        }
+    }
+    c->n_leaf = kept;
+}
+
 /* Appends the gradients of a seed on y; grads[i] belongs to leaf i. */
 static Value append_gradients(CaseGraph *c, Value *grads) {
     Error err = {0};
@@ -44,7 +58,7 @@ static Value append_gradients(CaseGraph *c, Value *grads) {
     return seed;
 }
 
-static void run_case(const OpCase *row, Backend *b, Results *out) {
+static void run_case(const OpCase *row, Backend *b, bool frozen, Results *out) {
     Error err = {0};
     Arena *arena = arena_new();
     CaseGraph c;
@@ -52,7 +66,8 @@ static void run_case(const OpCase *row, Backend *b, Results *out) {
     Plan *p;
     *out = (Results){0};
     must(case_build(row, arena, &c, &err), &err, row);
-    if (!row->forward_only) seed = append_gradients(&c, grads);
+    if (frozen) freeze_weights(&c);
+    if (!row->forward_only && c.n_leaf) seed = append_gradients(&c, grads);
     must(plan_new(c.g, b, &p, &err), &err, row);
     must(plan_bind(p, NULL, &err), &err, row);
     case_write(&c, p);
@@ -74,30 +89,38 @@ static double relative_error(const float *a, const float *b, size_t n) {
     return sqrt(difference) / (sqrt(size) + 1e-12);
 }
 
+/* Weights are keyed by address, which a later case may reuse: one backend per case. Returns how many results are wrong.
+ */
+static int compare_case(const OpCase *row, bool frozen) {
+    Error err = {0};
+    Backend *ref = backend_ref_new(&err), *cpu = backend_cpu_new(2, &err);
+    if (!ref || !cpu) fail_msg("%s", err.text);
+    Results expected, got;
+    int wrong = 0;
+    run_case(row, ref, frozen, &expected);
+    run_case(row, cpu, frozen, &got);
+    assert_int_equal(got.n, expected.n);
+    for (int k = 0; k < got.n; k++) {
+        double error = relative_error(got.values[k], expected.values[k], got.count[k]);
+        if (error < 1e-5) continue;
+        print_error("%s%s: %s %d is off by %.2e\n", row->name, frozen ? ", frozen" : "",
+                    k ? "gradient of leaf" : "result", k ? k - 1 : 0, error);
+        wrong++;
+    }
+    free_results(&expected);
+    free_results(&got);
+    backend_free(ref);
+    backend_free(cpu);
+    return wrong;
+}
+
 static void cpu_agrees_with_reference(void **state) {
     (void)state;
-    Error err = {0};
     int wrong = 0;
     for (int i = 0; i < N_OP_CASES; i++) {
         if (op_cases[i].bench) continue;
-        /* weights are keyed by address, which a later case may reuse: one backend per case */
-        Backend *ref = backend_ref_new(&err), *cpu = backend_cpu_new(2, &err);
-        if (!ref || !cpu) fail_msg("%s", err.text);
-        Results expected, got;
-        run_case(&op_cases[i], ref, &expected);
-        run_case(&op_cases[i], cpu, &got);
-        assert_int_equal(got.n, expected.n);
-        for (int k = 0; k < got.n; k++) {
-            double error = relative_error(got.values[k], expected.values[k], got.count[k]);
-            if (error < 1e-5) continue;
-            print_error("%s: %s %d is off by %.2e\n", op_cases[i].name, k ? "gradient of leaf" : "result",
-                        k ? k - 1 : 0, error);
-            wrong++;
-        }
-        free_results(&expected);
-        free_results(&got);
-        backend_free(ref);
-        backend_free(cpu);
+        wrong += compare_case(&op_cases[i], false);
+        wrong += compare_case(&op_cases[i], true);
     }
     assert_int_equal(wrong, 0);
 }
@@ -175,7 +198,7 @@ static void gradients_match_finite_differences(void **state) {
         Results analytic;
         Loss loss = {0};
         Arena *arena = arena_new();
-        run_case(row, ref, &analytic);
+        run_case(row, ref, false, &analytic);
         open_loss(&loss, row, arena);
         for (int leaf = 0; leaf < loss.c.n_leaf; leaf++)
             wrong += check_leaf(&loss, leaf, analytic.values[leaf + 1], analytic.count[leaf + 1]);
