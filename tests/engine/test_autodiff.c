@@ -157,6 +157,28 @@ static void fused_activations_are_split_on_the_path(void **state) {
     assert_memory_equal(got[0], got[1], sizeof got[0]);
 }
 
+/* A LoRA layer with a residual, a resnet block and relu above it: the same gradients with and without fusion. */
+static void gradients_survive_fusion(void **state) {
+    float got[2][2][8];
+    for (int fused = 0; fused < 2; fused++) {
+        Graph *g = graph_new(*state);
+        Value ab[2], grads[2], x = input(g, "x", DT_F32, shape3(2, 6, 4));
+        Value h = to_image(g, add(g, x, net_lora(g, x, 4, 50, ab)), 2, 3);
+        h = net_resnet(g, act(g, net_resnet(g, h, 1), ACT_RELU), 2);
+        Value y = output(g, h, "y");
+        int before = graph_size(g);
+        if (fused) assert_int_equal(fuse_graph(g, NULL), 0);
+        assert_true(graph_size(g) == before - (fused ? 3 + 2 + 2 + 1 : 0)); /* lora, two blocks, relu */
+        backward(g, y, ab, 2, grads);
+        for (int i = 0; i < 2; i++) run(g, grads[i], got[fused][i]);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 8; k++) {
+            assert_true(got[0][i][k] != 0);
+            assert_true(fabsf(got[0][i][k] - got[1][i][k]) < 1e-6f);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(frozen_weights_get_no_gradient, open_arena, close_arena),
@@ -166,6 +188,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(several_outputs_share_one_pass, open_arena, close_arena),
         cmocka_unit_test_setup_teardown(op_without_vjp_is_named, open_arena, close_arena),
         cmocka_unit_test_setup_teardown(wrong_requests_are_refused, open_arena, close_arena),
+        cmocka_unit_test_setup_teardown(gradients_survive_fusion, open_arena, close_arena),
         cmocka_unit_test_setup_teardown(fused_activations_are_split_on_the_path, open_arena, close_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
