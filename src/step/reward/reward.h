@@ -5,7 +5,8 @@
  *   scene-correct             its 0/1 verdict alone
  *   exec:COMMAND              a child process that speaks line-delimited JSON (docs/rewards.md)
  *   callback:NAME             a function given through the public API
- * Several make an ensemble: per prompt, each is z-scored, (x - mean) / max(population std, 1e-6), and summed with normalised weights. */
+ * Several make an ensemble: per prompt, each is z-scored, (x - mean) / max(population std, 1e-6), and summed with
+ * normalised weights. */
 #ifndef DRPO_STEP_REWARD_H
 #define DRPO_STEP_REWARD_H
 
@@ -37,10 +38,13 @@ typedef struct RewardSet {
 int reward_open(const char *spec, const RewardCallback *callbacks, int n_callbacks, Reward **out, Error *err);
 void reward_close(Reward *r);
 
-int reward_set_open(const char *const *specs, int n, const RewardCallback *callbacks, int n_callbacks, RewardSet *out, Error *err);
+int reward_set_open(const char *const *specs, int n, const RewardCallback *callbacks, int n_callbacks, RewardSet *out,
+                    Error *err);
 void reward_set_close(RewardSet *s);
-/* raw [count of rewards][pictures], row-major; ensemble [pictures]: weighted sum of per-prompt z-scores (one reward: its raw values). */
-int reward_set_score(RewardSet *s, const Prompt *prompt, const Pictures *pictures, float *raw, double *ensemble, Error *err);
+/* raw [count of rewards][pictures], row-major; ensemble [pictures]: weighted sum of per-prompt z-scores (one reward:
+ * its raw values). */
+int reward_set_score(RewardSet *s, const Prompt *prompt, const Pictures *pictures, float *raw, double *ensemble,
+                     Error *err);
 /* Just the arithmetic, for tests and replays. */
 void reward_ensemble(const float *raw, const float *weights, int rewards, int count, double *ensemble);
 
