@@ -203,6 +203,48 @@ static void test_merge(void **state) {
     lora_free(a);
 }
 
+/* Merged values are the nearest that the file's type has, down to F16's subnormal numbers. */
+static void test_merge_rounds(void **state) {
+    (void)state;
+    static const struct {
+        DType type;
+        double half_step, least; /* relative, absolute */
+    } kinds[] = {{DT_F16, 0x1p-11, 0x1p-25}, {DT_BF16, 0x1p-8, 0}, {DT_F32, 0x1p-22, 0}, {DT_F64, 0x1p-22, 0}};
+    enum { OUT = 16, IN = 33, COUNT = OUT * IN };
+    static const unsigned char zeros[COUNT * 8];
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        char folder[512];
+        Error err = {0};
+        Weights *w;
+        SafeTensor tensor = {"layer.weight", kinds[k].type, 2, {OUT, IN}, zeros, COUNT * dtype_bytes(kinds[k].type)};
+        assert_ok(
+            safetensors_write(in_dir(fresh_dir("rounds", folder), "model.safetensors"), &tensor, 1, NULL, 0, &err),
+            err);
+        Adapter *a = lora_new(1, 1, "layer", &err);
+        assert_ok(lora_register(a, "layer", IN, OUT, &err), err);
+        assert_ok(lora_allocate(a, &err), err);
+        lora_init(a, 11);
+        for (int o = 0; o < OUT; o++)
+            a->values[a->pair[0].offset_b + (size_t)o] = ldexpf(o % 2 ? 1.7f : -1.3f, 4 - 2 * o);
+        assert_ok(weights_open(folder, "model", &w, &err), err);
+        assert_ok(lora_merge_file(w, a, in_dir(folder, "merged.safetensors"), &err), err);
+        weights_free(w);
+        SafeFile *f;
+        float got[COUNT];
+        assert_ok(safetensors_open(in_dir(folder, "merged.safetensors"), &f, &err), err);
+        assert_int_equal(safetensors_at(f, 0)->dtype, kinds[k].type);
+        dtype_to_f32(kinds[k].type, safetensors_at(f, 0)->data, 0, COUNT, got);
+        safetensors_close(f);
+        for (int i = 0; i < COUNT; i++) {
+            double wanted = (double)a->values[i % IN] * (double)a->values[a->pair[0].offset_b + (size_t)(i / IN)];
+            double error = fabs((double)got[i] - wanted),
+                   allowed = fmax(1.001 * kinds[k].half_step * fabs(wanted), kinds[k].least);
+            if (!(error <= allowed)) fail_msg("%s: %a became %a", dtype_name(kinds[k].type), wanted, (double)got[i]);
+        }
+        lora_free(a);
+    }
+}
+
 static void test_merge_refuses(void **state) {
     (void)state;
     char folder[512];
@@ -489,6 +531,7 @@ int main(void) {
                                        cmocka_unit_test(test_start),
                                        cmocka_unit_test(test_zero_b_changes_nothing),
                                        cmocka_unit_test(test_merge),
+                                       cmocka_unit_test(test_merge_rounds),
                                        cmocka_unit_test(test_merge_refuses),
                                        cmocka_unit_test(test_files_of_others),
                                        cmocka_unit_test(test_spellings),
