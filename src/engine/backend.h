@@ -1,7 +1,8 @@
 /* The seam between graphs and devices. Everything device-specific lives behind this struct, in engine/<backend>/.
  *
- * ref: naive loops in double precision, the oracle of the tests. cpu: oneDNN for convolutions and matrix products, own kernels
- * for the rest, float32. A backend stores "real" values in elements of real_bytes (ref 8, cpu 4); integers are int32. */
+ * ref: naive loops in double precision, the oracle of the tests. cpu: oneDNN for convolutions and matrix products, own
+ * kernels for the rest, float32. A backend stores "real" values in elements of real_bytes (ref 8, cpu 4); integers are
+ * int32. */
 #ifndef DRPO_ENGINE_BACKEND_H
 #define DRPO_ENGINE_BACKEND_H
 
@@ -26,21 +27,22 @@ struct Backend {
     size_t real_bytes;
     bool (*supports)(const Backend *b, const Node *n);
     int (*prepare)(Backend *b, const Node *n, Kernel *out, Error *err);
-    /* Address of a parameter's values in this backend's element type, converted or copied once per Param (frozen) or refreshed
-     * by refresh() (trainable). */
+    /* Address of a parameter's values in this backend's element type, converted or copied once per Param (frozen) or
+     * refreshed by refresh() (trainable). */
     int (*param)(Backend *b, Param *p, void **address, Error *err);
-    void (*refresh)(Backend *b, Param *p);           /* a trainable Param's values have changed; may be NULL */
-    void *(*alloc)(Backend *b, size_t bytes);        /* 64-byte aligned, pages touched */
+    void (*refresh)(Backend *b, Param *p);    /* a trainable Param's values have changed; may be NULL */
+    void *(*alloc)(Backend *b, size_t bytes); /* 64-byte aligned, pages touched */
     void (*free)(Backend *b, void *p, size_t bytes);
     /* Host float32/int32 <-> device elements. Rank-4 activations cross as NCHW on the host side. */
     void (*copy_in)(Backend *b, const Node *n, const void *host, void *device);
     void (*copy_out)(Backend *b, const Node *n, const void *device, void *host);
-    void (*sync)(Backend *b);                        /* may be NULL */
+    void (*sync)(Backend *b); /* may be NULL */
     void (*destroy)(Backend *b);
-    size_t (*packed_bytes)(const Backend *b);        /* memory held for packed weights */
+    size_t (*packed_bytes)(const Backend *b); /* memory held for packed weights */
 };
 
-/* True where prepare()d kernels of this op may write their output over input `i` (elementwise ops, residuals). Plan asks it. */
+/* True where prepare()d kernels of this op may write their output over input `i` (elementwise ops, residuals). Plan
+ * asks it. */
 bool op_may_overwrite(const Node *n, int i);
 bool op_is_view(Op op);
 

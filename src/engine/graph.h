@@ -4,9 +4,10 @@
  *     Value x = input(g, "x", DT_F32, shape4(n, 4, 16, 16));
  *     Value y = silu(g, group_norm(g, conv2d(g, x, w, b, 1, pad_same(1)), gw, gb, 8, 1e-5f));
  *
- * Each call appends one node and infers its shape. The first mistake (a shape that does not fit, an input that is NULL) is
- * recorded in the graph; that call and all that use its result return NULL, and graph_check() reports it once.
- * Gradients are ordinary nodes too (autodiff.h). The set of ops is closed: ops.def names each with its shape rule and its VJP. */
+ * Each call appends one node and infers its shape. The first mistake (a shape that does not fit, an input that is NULL)
+ * is recorded in the graph; that call and all that use its result return NULL, and graph_check() reports it once.
+ * Gradients are ordinary nodes too (autodiff.h). The set of ops is closed: ops.def names each with its shape rule and
+ * its VJP. */
 #ifndef DRPO_ENGINE_GRAPH_H
 #define DRPO_ENGINE_GRAPH_H
 
@@ -34,19 +35,19 @@ typedef struct Pad {
 
 /* What an op needs beside its inputs. Unused fields are 0. */
 typedef struct Attr {
-    Act act;        /* ACT, ACT_GRAD; fused into LINEAR, CONV2D, GROUP_NORM and GROUP_NORM_DX */
-    int stride;     /* CONV2D and its gradients */
-    Pad pad;        /* likewise */
-    int groups;     /* GROUP_NORM: groups; ATTENTION: heads */
-    float eps;      /* norms, POOL_STD */
-    float alpha;    /* AFFINE: alpha x + beta; LINEAR, MATMUL: factor on the product; ATTENTION: factor on q.k */
+    Act act;     /* ACT, ACT_GRAD; fused into LINEAR, CONV2D, GROUP_NORM and GROUP_NORM_DX */
+    int stride;  /* CONV2D and its gradients */
+    Pad pad;     /* likewise */
+    int groups;  /* GROUP_NORM: groups; ATTENTION: heads */
+    float eps;   /* norms, POOL_STD */
+    float alpha; /* AFFINE: alpha x + beta; LINEAR, MATMUL: factor on the product; ATTENTION: factor on q.k */
     float beta;
-    int axis;       /* CONCAT, SLICE, PAD_AXIS */
-    int64_t start;  /* SLICE, PAD_AXIS: first index; PART: first element */
+    int axis;              /* CONCAT, SLICE, PAD_AXIS */
+    int64_t start;         /* SLICE, PAD_AXIS: first index; PART: first element */
     bool trans_a, trans_b; /* MATMUL */
-    bool causal;    /* ATTENTION */
-    bool floor;     /* POOL_STD: sqrt(max(var, eps)) instead of sqrt(max(var,0) + eps) */
-    int pool;       /* AVG_POOL, POOL_STD: cell size q */
+    bool causal;           /* ATTENTION */
+    bool floor;            /* POOL_STD: sqrt(max(var, eps)) instead of sqrt(max(var,0) + eps) */
+    int pool;              /* AVG_POOL, POOL_STD: cell size q */
 } Attr;
 
 enum { MAX_INPUTS = 6 };
@@ -56,7 +57,7 @@ struct Node {
     DType dtype;
     Shape shape;
     Attr attr;
-    int id;      /* position in the graph's list: inputs come before users */
+    int id; /* position in the graph's list: inputs come before users */
     int n_in;
     Value in[MAX_INPUTS]; /* optional inputs may be NULL (bias, residual) */
     Param *param;         /* PARAM only */
@@ -70,12 +71,12 @@ Graph *graph_new(Arena *a);
 Arena *graph_arena(Graph *g);
 int graph_size(const Graph *g);
 Value graph_node(const Graph *g, int id);
-int graph_check(const Graph *g, Error *err);                 /* the first mistake, or out of memory */
+int graph_check(const Graph *g, Error *err); /* the first mistake, or out of memory */
 void graph_mistake(Graph *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void graph_segment(Graph *g, int segment);                   /* marks nodes appended from now on; 0 ends */
-Value graph_find(const Graph *g, const char *name);          /* input or output by name, NULL if none */
+void graph_segment(Graph *g, int segment);          /* marks nodes appended from now on; 0 ends */
+Value graph_find(const Graph *g, const char *name); /* input or output by name, NULL if none */
 Value set_name(Graph *g, Value x, const char *format, ...) __attribute__((format(printf, 3, 4)));
-Value output(Graph *g, Value x, const char *name);           /* keep it; returns x */
+Value output(Graph *g, Value x, const char *name); /* keep it; returns x */
 /* The one way nodes are made: checks arity, infers the shape by ops.def's rule. For ops given no function below. */
 Value append(Graph *g, Op op, Attr attr, const Value *in, int n_in, Shape target);
 
@@ -84,8 +85,8 @@ Value input(Graph *g, const char *name, DType dtype, Shape shape);
 Value param(Graph *g, Param *p); /* one node per Param and graph; NULL p is a mistake */
 
 /* ---- elementwise ---- */
-Value add(Graph *g, Value a, Value b);  /* same rank; a dimension of 1 broadcasts, on either side */
-Value mul(Graph *g, Value a, Value b);  /* likewise */
+Value add(Graph *g, Value a, Value b);                    /* same rank; a dimension of 1 broadcasts, on either side */
+Value mul(Graph *g, Value a, Value b);                    /* likewise */
 Value affine(Graph *g, Value x, float alpha, float beta); /* alpha x + beta */
 Value act(Graph *g, Value x, Act kind);
 static inline Value silu(Graph *g, Value x) { return act(g, x, ACT_SILU); }
@@ -104,18 +105,18 @@ Value group_norm(Graph *g, Value x, Value w, Value b, int groups, float eps); /*
 Value layer_norm(Graph *g, Value x, Value w, Value b, float eps);             /* over the last dimension of rank 2-3 */
 
 /* ---- layout ---- */
-Value to_tokens(Graph *g, Value x);                     /* [N,C,H,W] -> [N,H*W,C], no copy */
+Value to_tokens(Graph *g, Value x);                      /* [N,C,H,W] -> [N,H*W,C], no copy */
 Value to_image(Graph *g, Value x, int64_t h, int64_t w); /* [N,H*W,C] -> [N,C,H,W], no copy */
-Value reshape(Graph *g, Value x, Shape s);              /* no copy; rank 4 only where H = W = 1 */
+Value reshape(Graph *g, Value x, Shape s);               /* no copy; rank 4 only where H = W = 1 */
 Value concat(Graph *g, Value a, Value b, int axis);
 Value slice(Graph *g, Value x, int axis, int64_t start, int64_t length);
-Value embed(Graph *g, Value ids, Value table);          /* ids I32 [N,T], table [V,C] -> [N,T,C] */
-Value upsample2x(Graph *g, Value x);                    /* nearest, [N,C,H,W] -> [N,C,2H,2W] */
+Value embed(Graph *g, Value ids, Value table); /* ids I32 [N,T], table [V,C] -> [N,T,C] */
+Value upsample2x(Graph *g, Value x);           /* nearest, [N,C,H,W] -> [N,C,2H,2W] */
 
 /* ---- reductions ---- */
-Value sum_to(Graph *g, Value x, Shape s);        /* inverse of broadcasting: sums where s has 1 */
+Value sum_to(Graph *g, Value x, Shape s); /* inverse of broadcasting: sums where s has 1 */
 Value broadcast_to(Graph *g, Value x, Shape s);
-Value avg_pool(Graph *g, Value x, int q);        /* cells q x q, q divides H and W: [N,C,H/q,W/q] */
+Value avg_pool(Graph *g, Value x, int q);                        /* cells q x q, q divides H and W: [N,C,H/q,W/q] */
 Value pool_std(Graph *g, Value x, int q, float eps, bool floor); /* population std of each cell, as Attr.floor says */
 
 #endif

@@ -1,9 +1,10 @@
 /* Shapes, element types and weights: the nouns that the engine and everything above it share.
  *
  * Shapes are written in PyTorch order: images [N,C,H,W], tokens [N,T,C], linear weights [out,in], convolution weights
- * [out,in,kh,kw]. In memory a rank-4 ACTIVATION is channels-last ([N,H,W,C]), so image <-> tokens costs nothing; tensors
- * of rank 1-3 are row-major. Weights keep the file's order; a backend may pack its own copy. The gradient of a convolution's
- * weight is a computed node like any other: channels-last in memory ([out,kh,kw,in]), [out,in,kh,kw] once it is read. */
+ * [out,in,kh,kw]. In memory a rank-4 ACTIVATION is channels-last ([N,H,W,C]), so image <-> tokens costs nothing;
+ * tensors of rank 1-3 are row-major. Weights keep the file's order; a backend may pack its own copy. The gradient of a
+ * convolution's weight is a computed node like any other: channels-last in memory ([out,kh,kw,in]), [out,in,kh,kw] once
+ * it is read. */
 #ifndef DRPO_ENGINE_TENSOR_H
 #define DRPO_ENGINE_TENSOR_H
 
@@ -35,8 +36,8 @@ bool shape_equal(Shape a, Shape b);
 const char *shape_text(Shape s, char text[96]);
 
 /* A weight. Frozen ones point into a mapped file (any float type, unaligned allowed) or into memory that someone else
- * owns; trainable ones point at float32 values that the optimizer changes between runs. Backends key their packed copies
- * by the Param's address, so ONE Param object per weight is shared by every graph. */
+ * owns; trainable ones point at float32 values that the optimizer changes between runs. Backends key their packed
+ * copies by the Param's address, so ONE Param object per weight is shared by every graph. */
 typedef struct Param {
     const char *name;
     DType dtype;

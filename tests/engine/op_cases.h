@@ -1,5 +1,5 @@
-/* The one table of op cases: how to build each op at shapes worth testing. Tests compare backends and gradients with
- * it, the op benchmark times its `bench` rows. To cover a new op, add a build function and rows. */
+/* The one table of op cases: how to build each op at shapes worth testing. Tests compare backends and gradients with it; it
+ * needs no test framework, so that other programs can use it as well. To cover a new op, add a build function and rows. */
 #ifndef DRPO_TESTS_OP_CASES_H
 #define DRPO_TESTS_OP_CASES_H
 
@@ -32,8 +32,7 @@ struct OpCase {
     Attr attr;
     bool forward_only; /* activations fused into products have no gradient */
     bool no_bias;
-    bool slow;  /* too large for finite differences on the reference backend */
-    bool bench; /* only for timing */
+    bool slow; /* too large for finite differences on the reference backend */
 };
 
 /* Multiples of 1/1024 shifted by half of that: exact in float32 with the steps of finite differences, and never at a
@@ -309,28 +308,6 @@ static const OpCase op_cases[] = {
     {"pool std", case_pool_std, .a = S4(2, 5, 6, 4), .attr = {.pool = 2, .eps = 1e-6f}},
     {"pool std floor", case_pool_std, .a = S4(2, 3, 4, 4), .attr = {.pool = 4, .eps = 1e-6f, .floor = true}},
     {"pool std high floor", case_pool_std, .a = S4(2, 3, 4, 4), .attr = {.pool = 2, .eps = 0.3f, .floor = true}},
-    /* shapes of a one-step generator at 512 pixels, for timing */
-    {"conv 320 64x64", case_conv2d, .a = S4(1, 320, 64, 64), .b = S4(320, 320, 3, 3),
-     .attr = {.stride = 1, .pad = PAD(1, 1, 1, 1)}, .bench = true},
-    {"conv 640 32x32", case_conv2d, .a = S4(1, 640, 32, 32), .b = S4(640, 640, 3, 3),
-     .attr = {.stride = 1, .pad = PAD(1, 1, 1, 1)}, .bench = true},
-    {"conv 1280 16x16", case_conv2d, .a = S4(1, 1280, 16, 16), .b = S4(1280, 1280, 3, 3),
-     .attr = {.stride = 1, .pad = PAD(1, 1, 1, 1)}, .bench = true},
-    {"linear 320", case_linear, .a = S3(1, 4096, 320), .b = S2(320, 320), .attr = {.alpha = 1}, .bench = true},
-    {"linear 320 to 2560", case_linear, .a = S3(1, 4096, 320), .b = S2(2560, 320), .attr = {.alpha = 1}, .bench = true},
-    {"linear 1280", case_linear, .a = S3(1, 256, 1280), .b = S2(1280, 1280), .attr = {.alpha = 1}, .bench = true},
-    {"attention 64x64", case_attention, .a = S3(1, 4096, 320), .b = S3(1, 4096, 320), .attr = {.groups = 5},
-     .bench = true},
-    {"attention 64x64 text", case_attention, .a = S3(1, 4096, 320), .b = S3(1, 77, 320), .attr = {.groups = 5},
-     .bench = true},
-    {"group norm 320 64x64", case_group_norm, .a = S4(1, 320, 64, 64), .attr = {.groups = 32, .act = ACT_SILU},
-     .bench = true},
-    {"layer norm 320", case_layer_norm, .a = S3(1, 4096, 320), .bench = true},
-    {"geglu 2560", case_geglu, .a = S3(1, 4096, 2560), .bench = true},
-    {"add 320 64x64", case_add, .a = S4(1, 320, 64, 64), .b = S4(1, 320, 64, 64), .bench = true},
-    {"concat 640 64x64", case_concat, .a = S4(1, 320, 64, 64), .b = S4(1, 320, 64, 64), .attr = {.axis = 1},
-     .bench = true},
-    {"upsample 640 32x32", case_upsample, .a = S4(1, 640, 32, 32), .bench = true},
 };
 enum { N_OP_CASES = sizeof op_cases / sizeof op_cases[0] };
 

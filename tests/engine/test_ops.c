@@ -118,7 +118,6 @@ static void cpu_agrees_with_reference(void **state) {
     (void)state;
     int wrong = 0;
     for (int i = 0; i < N_OP_CASES; i++) {
-        if (op_cases[i].bench) continue;
         wrong += compare_case(&op_cases[i], false);
         wrong += compare_case(&op_cases[i], true);
     }
@@ -193,7 +192,7 @@ static void gradients_match_finite_differences(void **state) {
     int wrong = 0;
     for (int i = 0; i < N_OP_CASES; i++) {
         const OpCase *row = &op_cases[i];
-        if (row->bench || row->slow || row->forward_only) continue;
+        if (row->slow || row->forward_only) continue;
         Backend *ref = backend_ref_new(&err);
         Results analytic;
         Loss loss = {0};
@@ -216,7 +215,6 @@ static void table_covers_every_op(void **state) {
     Error err = {0};
     bool seen[OP_COUNT] = {false};
     for (int i = 0; i < N_OP_CASES; i++) {
-        if (op_cases[i].bench) continue;
         Arena *arena = arena_new();
         CaseGraph c;
         Value grads[CASE_LEAVES];
