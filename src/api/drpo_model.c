@@ -1,9 +1,8 @@
-/* Public API: pictures in memory, and the drift on its own. See include/drpo.h. */
+/* Public API: pictures in memory. See include/drpo.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "step/drift.h"
 #include "train/session.h"
 
 struct drpo_model {
@@ -85,27 +84,4 @@ int drpo_model_sample(drpo_model *m, const char *prompt, uint64_t seed, int coun
                    : fail(&err, DRPO_E_USAGE,
                           "drpo_model_sample needs a model, a prompt, a count above 0 and room for the pictures");
     return code < 0 ? report(&err, error, error_size) : 0;
-}
-
-int drpo_drift(const float *x, size_t n, const float *pos, size_t p, const float *neg, size_t m, size_t d,
-               const drpo_drift_options *opt, float *force, float *grad, double *loss) {
-    if (!x || !pos || !neg || !opt || !opt->radii) return DRPO_E_USAGE;
-    DriftInput in = {.x = x,
-                     .pos = pos,
-                     .neg = neg,
-                     .n = n,
-                     .p = p,
-                     .m = m,
-                     .d = d,
-                     .w_pos = opt->w_pos,
-                     .w_neg = opt->w_neg,
-                     .radii = opt->radii,
-                     .n_radii = opt->n_radii,
-                     .kernel = opt->kernel,
-                     .mask_negative_self = opt->mask_negative_self != 0};
-    DriftResult result = {0};
-    Error err = {0};
-    int code = drift_field(&in, 1, force, grad, &result, &err);
-    if (code == 0 && loss) *loss = result.loss;
-    return code;
 }
