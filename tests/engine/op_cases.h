@@ -1,5 +1,6 @@
-/* The one table of op cases: how to build each op at shapes worth testing. Tests compare backends and gradients with it; it
- * needs no test framework, so that other programs can use it as well. To cover a new op, add a build function and rows. */
+/* The one table of op cases: how to build each op at shapes worth testing. Tests compare backends and gradients with
+ * it; it needs no test framework, so that other programs can use it as well. To cover a new op, add a build function
+ * and rows. */
 #ifndef DRPO_TESTS_OP_CASES_H
 #define DRPO_TESTS_OP_CASES_H
 
