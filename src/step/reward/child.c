@@ -215,11 +215,11 @@ static bool wait_for_end(const Child *c, double seconds) {
     return true;
 }
 
-void child_exit_text(Child *c, char *text, size_t size) {
+void child_exit_text(Child *c, double patience, char *text, size_t size) {
     siginfo_t info;
     *text = 0;
     if (c->pid <= 0) return;
-    const double deadline = clock_seconds() + 0.5;
+    const double deadline = clock_seconds() + patience;
     bool open = c->errors >= 0, ended = false;
     while (clock_seconds() < deadline && (open || !ended)) {
         struct pollfd fd = {c->errors, POLLIN, 0};
@@ -230,10 +230,12 @@ void child_exit_text(Child *c, char *text, size_t size) {
         if (!ended) ended = has_ended(c, &info);
     }
     if (!ended) return;
-    if (info.si_code == CLD_EXITED)
+    if (info.si_code == CLD_EXITED && info.si_status > 128 && info.si_status <= 128 + 64) /* as shells report it */
+        snprintf(text, size, "exited with status %d, that is, by signal %d", info.si_status, info.si_status - 128);
+    else if (info.si_code == CLD_EXITED)
         snprintf(text, size, "exited with status %d", info.si_status);
     else
-        snprintf(text, size, "was killed by signal %d", info.si_status);
+        snprintf(text, size, "was ended by signal %d", info.si_status);
 }
 
 void child_stop(Child *c, double patience) {

@@ -35,8 +35,10 @@ int child_exchange(Child *c, const char *out, size_t size, size_t *written, doub
                    ChildEvent *event, Error *err);
 /* The end of its stderr as one printable line. */
 void child_stderr_text(const Child *c, char *text, size_t size);
-/* How it ended, in words ("exited with status 127"), waiting a moment for it to end; "" while it still runs. */
-void child_exit_text(Child *c, char *text, size_t size);
+/* How it ended, in words ("exited with status 127"), after at most `patience` seconds, in which its stderr is read to
+ * the end;
+ * "" while it still runs. */
+void child_exit_text(Child *c, double patience, char *text, size_t size);
 /* Closes its stdin and gives it `patience` seconds, then SIGTERM to its group and 2 seconds, then SIGKILL. Releases
  * everything. */
 void child_stop(Child *c, double patience);

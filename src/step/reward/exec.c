@@ -119,14 +119,16 @@ static int make_request(ExecState *s, const Prompt *prompt, const Pictures *p, c
 /* ---- reply ---- */
 
 /* Ends the worker and says what happened, with the end of its stderr. */
-static int broken(ExecState *s, Error *err, const char *what) {
+static int broken_after(ExecState *s, Error *err, const char *what, double patience) {
     char ended[64], said[480];
-    child_exit_text(&s->child, ended, sizeof ended);
+    child_exit_text(&s->child, patience, ended, sizeof ended);
     child_stderr_text(&s->child, said, sizeof said);
     child_stop(&s->child, 0);
     return fail(err, DRPO_E_REWARD, "reward exec '%.200s': %s%s%s%s%s", s->command, what, *ended ? "; it " : "", ended,
                 *said ? "; its stderr ends: " : "", said);
 }
+
+static int broken(ExecState *s, Error *err, const char *what) { return broken_after(s, err, what, 0.05); }
 
 static int read_scores(ExecState *s, const json_t *list, int count, float *scores, Error *err) {
     char what[128];
@@ -180,7 +182,7 @@ static int take_line(ExecState *s, const char *line, int count, float *scores, L
 
 static int no_line(ExecState *s, ChildEvent event, Error *err) {
     char what[128];
-    if (event == CHILD_CLOSED) return broken(s, err, "it ended without a reply");
+    if (event == CHILD_CLOSED) return broken_after(s, err, "it ended without a reply", 0.5);
     if (event == CHILD_TOO_LONG) return broken(s, err, "its reply is longer than 1 MiB");
     if (s->ready)
         snprintf(what, sizeof what, "no reply within %g s; raise ?timeout=", s->timeout);
