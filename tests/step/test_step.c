@@ -1,0 +1,180 @@
+/* One update as a whole: chunking, threads, memory budget and skipped prompts on the embedded generator. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "check.h"
+#include "step/step.h"
+
+enum { K = 6, PROMPTS = 2 };
+
+static const Prompt prompts[PROMPTS] = {{.text = "a photo of a star"},
+                                        {.text = "a photo of a red circle and a blue square"}};
+
+/* Redness; as black a box as any. */
+static int redness(void *user, const char *prompt, const char *metadata, const uint8_t *rgb, int count, int height,
+                   int width, float *scores) {
+    (void)user, (void)prompt, (void)metadata;
+    size_t pixels = (size_t)height * (size_t)width;
+    for (int i = 0; i < count; i++) {
+        double sum = 0;
+        for (size_t at = 0; at < pixels; at++) {
+            const uint8_t *p = rgb + ((size_t)i * pixels + at) * 3;
+            sum += p[0] - p[2];
+        }
+        scores[i] = (float)(sum / (double)pixels);
+    }
+    return 0;
+}
+
+static int indifferent(void *user, const char *prompt, const char *metadata, const uint8_t *rgb, int count, int height,
+                       int width, float *scores) {
+    (void)user, (void)prompt, (void)metadata, (void)rgb, (void)height, (void)width;
+    for (int i = 0; i < count; i++) scores[i] = 1;
+    return 0;
+}
+
+typedef struct World {
+    Pipeline *pipeline;
+    Backend *backend;
+    Adapter *adapter;
+    RewardSet rewards;
+} World;
+
+static void must(int code, const Error *err) {
+    if (code < 0) fail_msg("%s", err->text);
+}
+
+static World world_open(int threads, drpo_reward_fn fn) {
+    World w = {0};
+    Error err = {0};
+    RewardCallback callback = {.name = "test", .fn = fn};
+    const char *specs[] = {"callback:test"};
+    must(pipeline_open(SOURCE_DIR "/assets/tiny-turbo", &w.pipeline, &err), &err);
+    w.backend = backend_cpu_new(threads, &err);
+    assert_non_null(w.backend);
+    w.adapter = lora_new(4, 4, "to_q,to_k,to_v,to_out.0", &err);
+    assert_non_null(w.adapter);
+    must(pipeline_register(w.pipeline, w.adapter, NULL, &err), &err);
+    must(lora_allocate(w.adapter, &err), &err);
+    lora_init(w.adapter, 3);
+    /* B is zero at the start, which would leave A without a gradient. */
+    rng_normal((RngKey){.seed = 5, .stream = RNG_TEST}, w.adapter->values, w.adapter->count);
+    for (size_t i = 0; i < w.adapter->count; i++) w.adapter->values[i] *= 0.05f;
+    must(reward_set_open(specs, 1, &callback, 1, &w.rewards, &err), &err);
+    return w;
+}
+
+static void world_close(World *w) {
+    reward_set_close(&w->rewards);
+    lora_free(w->adapter);
+    backend_free(w->backend);
+    pipeline_free(w->pipeline);
+}
+
+static StepOptions options(int chunk, size_t budget, int threads) {
+    return (StepOptions){.candidates = K,
+                         .positives = 2,
+                         .negatives = 2,
+                         .chunk = chunk,
+                         .memory_budget = budget,
+                         .features = "resnet:" SOURCE_DIR "/assets/tiny-dae?keys=latent_mean_8,layer4_mean,layer4_std",
+                         .drift = {.radii = {0.02f, 0.05f, 0.2f},
+                                   .n_radii = 3,
+                                   .w_pos = 3000,
+                                   .w_neg = 3000,
+                                   .w_ref = 3000,
+                                   .w_ref_neg = 3000,
+                                   .lambda_ref = 0.2f},
+                         .threads = threads};
+}
+
+/* The gradient of one update; the caller frees it. */
+static float *gradient(World *w, const StepOptions *o, StepStats *stats) {
+    Error err = {0};
+    Step *step = NULL;
+    NoiseSource *noise = NULL;
+    float *grad = calloc(w->adapter->count, sizeof(float));
+    must(step_new(w->pipeline, w->backend, w->adapter, o, &step, &err), &err);
+    must(noise_open(NOISE_PHILOX, NULL, 7, 4 * 16 * 16, 0, &noise, &err), &err);
+    must(step_gradient(step, prompts, PROMPTS, 0, noise, &w->rewards, grad, stats, &err), &err);
+    noise_close(noise);
+    step_free(step);
+    return grad;
+}
+
+static double difference(const float *a, const float *b, size_t n) {
+    double gap = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        gap += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        size += (double)a[i] * a[i];
+    }
+    assert_true(size > 0);
+    return sqrt(gap / size);
+}
+
+static void chunks_give_the_same_update(void **state) {
+    (void)state;
+    World w = world_open(2, redness);
+    StepStats stats;
+    StepOptions whole = options(K, 0, 2);
+    float *reference = gradient(&w, &whole, &stats);
+    assert_int_equal(stats.prompts_used, PROMPTS);
+    for (int chunk = 1; chunk < K; chunk += 3) { /* 1 and 4: the last chunk of 4 is padded */
+        StepOptions parts = options(chunk, 0, 2);
+        float *grad = gradient(&w, &parts, &stats);
+        double gap = difference(reference, grad, w.adapter->count);
+        if (!(gap < 1e-6)) fail_msg("chunk %d: gradients differ by %g", chunk, gap);
+        free(grad);
+    }
+    free(reference);
+    world_close(&w);
+}
+
+static void a_memory_budget_changes_nothing(void **state) {
+    (void)state;
+    World w = world_open(2, redness);
+    StepStats stats;
+    StepOptions whole = options(1, 0, 2), tight = options(1, (size_t)10 << 18, 2);
+    float *reference = gradient(&w, &whole, &stats), *grad = gradient(&w, &tight, &stats);
+    assert_true(difference(reference, grad, w.adapter->count) < 1e-6);
+    free(reference);
+    free(grad);
+    world_close(&w);
+}
+
+static void threads_give_the_same_update(void **state) {
+    (void)state;
+    World one = world_open(1, redness), two = world_open(2, redness);
+    StepStats stats;
+    StepOptions o = options(K, 0, 1), p = options(K, 0, 2);
+    float *a = gradient(&one, &o, &stats), *b = gradient(&two, &p, &stats);
+    double gap = difference(a, b, one.adapter->count);
+    if (!(gap < 1e-6)) fail_msg("1 and 2 threads differ by %g", gap);
+    free(a);
+    free(b);
+    world_close(&one);
+    world_close(&two);
+}
+
+static void equal_scores_teach_nothing(void **state) {
+    (void)state;
+    World w = world_open(2, indifferent);
+    StepStats stats;
+    StepOptions o = options(K, 0, 2);
+    float *grad = gradient(&w, &o, &stats);
+    assert_int_equal(stats.prompts_skipped, PROMPTS);
+    assert_int_equal(stats.prompts_used, 0);
+    for (size_t i = 0; i < w.adapter->count; i++) assert_true(grad[i] == 0);
+    free(grad);
+    world_close(&w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(chunks_give_the_same_update),
+        cmocka_unit_test(a_memory_budget_changes_nothing),
+        cmocka_unit_test(threads_give_the_same_update),
+        cmocka_unit_test(equal_scores_teach_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
