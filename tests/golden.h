@@ -66,14 +66,18 @@ static inline Value golden_input(Golden *t, const char *name, int batch) {
     return t->input[t->n_inputs++] = input(t->build.g, name, x->dtype, shape);
 }
 
-/* Plans and runs once; the inputs are written by name. */
-static inline void golden_run(Golden *t, GoldenRun run) {
+/* Plans, and writes the inputs by name; other inputs are the caller's. */
+static inline void golden_prepare(Golden *t, GoldenRun run) {
     assert_ok(graph_check(t->build.g, &t->err), t->err);
     if (run != GOLDEN_REF) assert_ok(fuse_graph(t->build.g, &t->err), t->err);
     assert_ok(plan_new(t->build.g, t->backend, &t->plan, &t->err), t->err);
     assert_ok(plan_bind(t->plan, NULL, &t->err), t->err);
     for (int i = 0; i < t->n_inputs; i++)
         plan_write(t->plan, t->input[i], golden_tensor(t, "input", t->input[i]->name)->data);
+}
+
+static inline void golden_run(Golden *t, GoldenRun run) {
+    golden_prepare(t, run);
     assert_ok(plan_run(t->plan, &t->err), t->err);
 }
 

@@ -1,5 +1,6 @@
 /* LoRA: which modules are adapted and how they start, the branch in the graph, and files of every layout there and
  * back. */
+#include "engine/autodiff.h"
 #include "format/json.h"
 #include "golden.h"
 #include "model/unet.h"
@@ -150,6 +151,79 @@ static void test_zero_b_changes_nothing(void **state) {
     free(without);
     free(trained);
     lora_free(a);
+}
+
+static double dot(const float *x, const float *y, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)y[i];
+    return sum;
+}
+
+/* Every network's gradient reaches every pair: d<seed, noise>/d(A, B) along one direction, against a difference
+ * quotient. */
+static void test_gradient(void **state) {
+    (void)state;
+    Adapter *a = make_adapter("unet_sd", 3, 5, "");
+    Golden t;
+    enum { MOST = 4096 };
+    Value leaf[MOST], grad[MOST];
+    float seed_values[NOISE], *gradient = calloc(a->count, sizeof(float)),
+                              *direction = malloc(a->count * sizeof(float));
+    fill_b(a);
+    golden_open(&t, "lora", GOLDEN_DIR "/unet_sd", "model", GOLDEN_REF);
+    t.build.adapter = a;
+    Value noise = append_unet(&t, "unet_sd"), seed = input(t.build.g, "seed", DT_F32, noise->shape);
+    assert_true(2 * a->n_pair <= MOST);
+    for (int i = 0; i < a->n_pair; i++) {
+        leaf[2 * i] = param(t.build.g, &a->pair[i].a);
+        leaf[2 * i + 1] = param(t.build.g, &a->pair[i].b);
+    }
+    assert_ok(graph_backward(t.build.g, &noise, &seed, 1, leaf, 2 * a->n_pair, grad, &t.err), t.err);
+    golden_prepare(&t, GOLDEN_REF);
+    rng_normal((RngKey){.seed = 1, .stream = RNG_TEST}, seed_values, NOISE);
+    rng_normal((RngKey){.seed = 2, .stream = RNG_TEST}, direction, a->count);
+    plan_write(t.plan, seed, seed_values);
+    assert_ok(plan_run(t.plan, &t.err), t.err);
+    for (int i = 0; i < a->n_pair; i++) {
+        if (!grad[2 * i] || !grad[2 * i + 1]) fail_msg("%s gets no gradient", a->pair[i].module);
+        plan_read(t.plan, grad[2 * i], gradient + a->pair[i].offset_a);
+        plan_read(t.plan, grad[2 * i + 1], gradient + a->pair[i].offset_b);
+    }
+    golden_close(&t);
+
+    const float step = 1e-4f; /* along all values at once: their norm is what counts */
+    double value[2];
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < a->count; i++) a->values[i] += (side ? -2 : 1) * step * direction[i];
+        float *moved = adapted_noise(a, NULL);
+        value[side] = dot(moved, seed_values, NOISE);
+        free(moved);
+    }
+    double quotient = (value[0] - value[1]) / (2 * (double)step), slope = dot(gradient, direction, a->count);
+    if (!(fabs(quotient - slope) < 5e-4 * fabs(slope))) fail_msg("slope %g, difference quotient %g", slope, quotient);
+    free(gradient);
+    free(direction);
+    lora_free(a);
+}
+
+/* The vector-Jacobian products of all UNet layouts exist. */
+static void test_every_unet_has_gradients(void **state) {
+    (void)state;
+    static const char *const names[] = {"unet_sd", "unet_sdxl", "unet_conv_proj", "unet_plain_mid"};
+    for (int k = 0; k < 4; k++) {
+        Adapter *a = make_adapter(names[k], 2, 2, "");
+        Golden t;
+        Value grad[2];
+        golden_open(&t, names[k], NULL, "model", GOLDEN_REF);
+        t.build.adapter = a;
+        Value noise = append_unet(&t, names[k]), seed = input(t.build.g, "seed", DT_F32, noise->shape);
+        Value leaf[2] = {param(t.build.g, &a->pair[0].a),
+                         param(t.build.g, &a->pair[0].b)}; /* time_embedding.linear_1 */
+        assert_ok(graph_backward(t.build.g, &noise, &seed, 1, leaf, 2, grad, &t.err), t.err);
+        assert_true(grad[0] && grad[1]);
+        golden_close(&t);
+        lora_free(a);
+    }
 }
 
 /* A copy of unet_sd's weights in another type. */
@@ -530,6 +604,8 @@ int main(void) {
                                        cmocka_unit_test(test_wrong_targets),
                                        cmocka_unit_test(test_start),
                                        cmocka_unit_test(test_zero_b_changes_nothing),
+                                       cmocka_unit_test(test_gradient),
+                                       cmocka_unit_test(test_every_unet_has_gradients),
                                        cmocka_unit_test(test_merge),
                                        cmocka_unit_test(test_merge_rounds),
                                        cmocka_unit_test(test_merge_refuses),
