@@ -2,16 +2,17 @@
  *
  *     bench_ops [threads] [text that the name must contain]
  *
- * Prints microseconds (the best of several runs), GFLOP/s where an op multiplies, GB/s of what it must read and write.
+ * Prints microseconds (the best of several runs; with one thread of CPU time, so that a busy machine disturbs less),
+ * GFLOP/s where an op multiplies, GB/s of what it must read and write.
  */
 #include "base/arena.h"
-#include "base/clock.h"
 #include "engine/autodiff.h"
 #include "engine/plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef enum Kind { CONV, LINEAR, LORA_A, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, ADD, SILU, UPSAMPLE } Kind;
 
@@ -137,13 +138,19 @@ static void build(Net *net, const Row *r) {
     output(g, net->y, "y");
 }
 
-static double best_seconds(Plan *p, bool backward) {
+static double seconds_now(bool cpu_time) {
+    struct timespec t;
+    clock_gettime(cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double best_seconds(Plan *p, bool backward, bool cpu_time) {
     Error err = {0};
-    double best = 1e9, start = clock_seconds();
-    for (int i = 0; i < 3 || (clock_seconds() - start < 0.25 && i < 2000); i++) {
-        double t = clock_seconds();
+    double best = 1e9, start = seconds_now(cpu_time);
+    for (int i = 0; i < 3 || (seconds_now(cpu_time) - start < 0.25 && i < 2000); i++) {
+        double t = seconds_now(cpu_time);
         int code = backward ? plan_run_backward(p, &err) : plan_run_forward(p, &err);
-        t = clock_seconds() - t;
+        t = seconds_now(cpu_time) - t;
         if (code < 0) fprintf(stderr, "%s\n", err.text);
         if (i > 0 && t < best) best = t;
     }
@@ -158,7 +165,7 @@ static void report(const char *name, const char *what, double seconds, double fl
         printf(" %8.1f GB/s\n", bytes / seconds * 1e-9);
 }
 
-static int time_row(const Row *r, Backend *b, Error *err) {
+static int time_row(const Row *r, Backend *b, bool cpu_time, Error *err) {
     Net net = {.arena = arena_new()};
     Value leaves[4], grads[4], seed;
     int n = 0;
@@ -185,8 +192,8 @@ static int time_row(const Row *r, Backend *b, Error *err) {
     for (int i = 0; i < 3; i++) bytes += net.x[i] ? 4.0 * (double)shape_count(net.x[i]->shape) : 0;
     bytes += 4.0 * (double)shape_count(net.y->shape);
     double more = r->kind == ATTENTION ? 2.5 : net.weight ? 2 : 1;
-    report(r->name, "forward", best_seconds(p, false), net.flops, bytes);
-    if (r->kind != ADD) report("", "gradient", best_seconds(p, true), net.flops * more, bytes);
+    report(r->name, "forward", best_seconds(p, false, cpu_time), net.flops, bytes);
+    if (r->kind != ADD) report("", "gradient", best_seconds(p, true, cpu_time), net.flops * more, bytes);
     plan_free(p);
     arena_free(net.arena);
     return 0;
@@ -194,10 +201,11 @@ static int time_row(const Row *r, Backend *b, Error *err) {
 
 int main(int argc, char **argv) {
     Error err = {0};
-    Backend *b = backend_cpu_new(argc > 1 ? atoi(argv[1]) : 0, &err);
+    int threads = argc > 1 ? atoi(argv[1]) : 0;
+    Backend *b = backend_cpu_new(threads, &err);
     int code = b ? 0 : err.code;
     for (size_t i = 0; code == 0 && i < sizeof rows / sizeof rows[0]; i++)
-        if (argc < 3 || strstr(rows[i].name, argv[2])) code = time_row(&rows[i], b, &err);
+        if (argc < 3 || strstr(rows[i].name, argv[2])) code = time_row(&rows[i], b, threads == 1, &err);
     if (code < 0) fprintf(stderr, "%s\n", err.text);
     if (b) backend_free(b);
     return code < 0;

@@ -25,9 +25,15 @@ typedef struct Gemm {
     bool add; /* to what is in c */
 } Gemm;
 
+#if defined(__AVX512F__)
+enum { GEMM_ROWS = 12, GEMM_VECTORS = 4 };
+#else
+enum { GEMM_ROWS = 8, GEMM_VECTORS = 2 };
+#endif
+
 /* Rows i..i+mr of C, columns j..j+nv*W, the last vector holding `last` of W columns. */
 INLINE void gemm_block(const Gemm *g, int i, int j, const int mr, const int nv, size_t last) {
-    vf acc[mr][nv];
+    vf acc[GEMM_ROWS][GEMM_VECTORS];
     UNROLL
     for (int r = 0; r < mr; r++) {
         UNROLL
@@ -36,7 +42,7 @@ INLINE void gemm_block(const Gemm *g, int i, int j, const int mr, const int nv, 
     const float *a = g->a + (size_t)i * g->a_row, *b = g->b + j;
     size_t a_row = g->a_row;
     for (int k = 0; k < g->k; k++, a += g->a_col, b += g->b_row) {
-        vf row[nv];
+        vf row[GEMM_VECTORS];
         UNROLL
         for (int v = 0; v < nv; v++) row[v] = load(b + v * W);
         UNROLL
@@ -67,13 +73,11 @@ INLINE void gemm_block(const Gemm *g, int i, int j, const int mr, const int nv, 
         for (; i < g->m; i++) gemm_block(g, i, j, 1, nv, last);                                                        \
     }
 #if defined(__AVX512F__)
-enum { GEMM_VECTORS = 4 };
 GEMM_COLUMNS(4, 6)
 GEMM_COLUMNS(3, 8)
 GEMM_COLUMNS(2, 12)
 GEMM_COLUMNS(1, 12)
 #else
-enum { GEMM_VECTORS = 2 };
 GEMM_COLUMNS(2, 6)
 GEMM_COLUMNS(1, 8)
 #endif
