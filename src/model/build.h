@@ -1,7 +1,7 @@
 /* Build: what every network builder needs, and the layers that all of them are made of.
  *
- * A builder asks `weights` for tensors by their diffusers names and appends nodes to `g`. With an adapter, linear layers whose
- * module it knows get the LoRA branch; without one the same weights give the frozen reference. */
+ * A builder asks `weights` for tensors by their diffusers names and appends nodes to `g`. With an adapter, linear
+ * layers whose module it knows get the LoRA branch; without one the same weights give the frozen reference. */
 #ifndef DRPO_MODEL_BUILD_H
 #define DRPO_MODEL_BUILD_H
 
@@ -12,27 +12,32 @@
 typedef struct Build {
     Graph *g;
     Weights *weights;
-    Adapter *adapter;   /* NULL: frozen */
-    bool registering;   /* first build: collect target modules into `adapter` instead of using it */
+    Adapter *adapter;     /* NULL: frozen */
+    bool registering;     /* first build: collect target modules into `adapter` instead of using it */
     Adapter *all_linears; /* if set while registering: receives every linear module (for lora_read) */
-    int next_segment;   /* recompute units, one per resnet or transformer block */
+    int next_segment;     /* recompute units, one per resnet or transformer block */
 } Build;
 
-/* Each takes the module's name; weight and bias are "<name>.weight" and "<name>.bias". `bias` false: the layer has none. */
-Value layer_linear(Build *b, Value x, int64_t out, bool bias, const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* Each takes the module's name; weight and bias are "<name>.weight" and "<name>.bias". `bias` false: the layer has
+ * none. */
+Value layer_linear(Build *b, Value x, int64_t out, bool bias, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
 Value layer_conv(Build *b, Value x, int64_t out, int kernel, int stride, Pad pad, bool bias, const char *format, ...)
     __attribute__((format(printf, 8, 9)));
-Value layer_group_norm(Build *b, Value x, int groups, float eps, const char *format, ...) __attribute__((format(printf, 5, 6)));
+Value layer_group_norm(Build *b, Value x, int groups, float eps, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
 Value layer_layer_norm(Build *b, Value x, float eps, const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* The node of "<module>.<part>" ("weight", "bias"); a missing tensor becomes the graph's mistake, in the words of weights.c. */
+/* The node of "<module>.<part>" ("weight", "bias"); a missing tensor becomes the graph's mistake, in the words of
+ * weights.c. */
 Value layer_weight(Build *b, Shape shape, const char *module, const char *part);
 
-/* Diffusers' ResnetBlock2D: y = (shortcut(x) + conv2(act(norm2(conv1(act(norm1(x))) + temb)))) / output_scale. UNet and VAE. */
+/* Diffusers' ResnetBlock2D: y = (shortcut(x) + conv2(act(norm2(conv1(act(norm1(x))) + temb)))) / output_scale. UNet and
+ * VAE. */
 typedef struct ResnetBlock {
     int groups;
     float eps;
     Act act;
-    bool scale_shift;   /* temb gives scale and shift after norm2 instead of a shift before it */
+    bool scale_shift; /* temb gives scale and shift after norm2 instead of a shift before it */
     float output_scale;
 } ResnetBlock;
 /* x [N,C,H,W], temb [N|1,T], already activated, or NULL -> [N,out,H,W]; one recompute segment. */

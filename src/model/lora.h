@@ -1,7 +1,7 @@
 /* LoRA: y = W x + b + (alpha/r) B A x on chosen linear layers; A [r,in], B [out,r] are all that training changes.
  *
- * An Adapter owns its pairs' float32 values, in one block, pair after pair (A then B) in the order of the network. Names are diffusers
- * module paths ("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"), as in PEFT files. */
+ * An Adapter owns its pairs' float32 values, in one block, pair after pair (A then B) in the order of the network.
+ * Names are diffusers module paths ("down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"), as in PEFT files. */
 #ifndef DRPO_MODEL_LORA_H
 #define DRPO_MODEL_LORA_H
 
@@ -12,8 +12,8 @@ typedef struct LoraPair {
     char *module;
     int64_t in, out;
     int rank;
-    float scale;    /* alpha / rank times the user's scale */
-    Param a, b;     /* [r,in], [out,r]; data inside the adapter's block */
+    float scale;               /* alpha / rank times the user's scale */
+    Param a, b;                /* [r,in], [out,r]; data inside the adapter's block */
     size_t offset_a, offset_b; /* in floats, into Adapter.values */
 } LoraPair;
 
@@ -32,29 +32,31 @@ Adapter *lora_new(int rank, float alpha, const char *targets_comma_separated, Er
 void lora_free(Adapter *a);
 bool lora_is_target(const Adapter *a, const char *module);
 int lora_register(Adapter *a, const char *module, int64_t in, int64_t out, Error *err); /* before lora_allocate */
-int lora_allocate(Adapter *a, Error *err);          /* fixes addresses; values zero */
+int lora_allocate(Adapter *a, Error *err);           /* fixes addresses; values zero */
 LoraPair *lora_find(Adapter *a, const char *module); /* NULL: module is not adapted */
 /* A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as PEFT), B zero; pair i uses candidate i of stream RNG_LORA. */
 void lora_init(Adapter *a, uint64_t seed);
 bool lora_finite(const Adapter *a);
 
-/* PEFT, diffusers or kohya/ComfyUI file, or a PEFT folder; ranks and alphas as the file says, times `scale`. A key of no module of
- * `known` (a registered adapter that lists every linear module of the network) is an error that names it. */
+/* PEFT, diffusers or kohya/ComfyUI file, or a PEFT folder; ranks and alphas as the file says, times `scale`. A key of
+ * no module of `known` (a registered adapter that lists every linear module of the network) is an error that names it.
+ */
 int lora_read(const char *path, float scale, const Adapter *known, Adapter **out, Error *err);
 /* Copies values of `from` into `to` (same modules, same ranks) for --lora-init and resume. */
 int lora_copy(Adapter *to, const Adapter *from, Error *err);
 
 typedef enum LoraFormat { LORA_PEFT, LORA_DIFFUSERS, LORA_KOHYA } LoraFormat;
 typedef struct LoraMeta { /* what goes into headers and adapter_config.json; strings may be NULL */
-    const char *base_model, *comment, *architecture; /* "stable-diffusion-v2/lora", "stable-diffusion-xl-v1-base/lora" */
+    const char *base_model, *comment,
+        *architecture; /* "stable-diffusion-v2/lora", "stable-diffusion-xl-v1-base/lora" */
     const char *title, *command;
     long steps;
     uint64_t seed;
     float learning_rate;
     int resolution;
 } LoraMeta;
-/* PEFT: `path` is a folder (adapter_model.safetensors + adapter_config.json); the others: one file. Refuses non-finite values. Reads the result
- * back and compares B A alpha/r. */
+/* PEFT: `path` is a folder (adapter_model.safetensors + adapter_config.json); the others: one file. Refuses non-finite
+ * values. Reads the result back and compares B A alpha/r. */
 int lora_write(const Adapter *a, LoraFormat format, const char *path, const LoraMeta *meta, Error *err);
 
 struct Weights;

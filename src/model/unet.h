@@ -1,4 +1,5 @@
-/* UNet2DConditionModel: noise latents, timestep and text states -> predicted noise. Diffusers' network, from its config.json. */
+/* UNet2DConditionModel: noise latents, timestep and text states -> predicted noise. Diffusers' network, from its
+ * config.json. */
 #ifndef DRPO_MODEL_UNET_H
 #define DRPO_MODEL_UNET_H
 
@@ -8,22 +9,22 @@ enum { UNET_MAX_BLOCKS = 8, UNET_MAX_LAYERS = 8 };
 
 typedef struct UnetConfig {
     int in_channels, out_channels, sample_size;
-    int blocks;                                /* resolution levels */
-    int channels[UNET_MAX_BLOCKS];             /* block_out_channels */
+    int blocks;                                                  /* resolution levels */
+    int channels[UNET_MAX_BLOCKS];                               /* block_out_channels */
     bool down_cross[UNET_MAX_BLOCKS], up_cross[UNET_MAX_BLOCKS]; /* CrossAttn{Down,Up}Block2D */
     bool mid_cross;
-    int layers[UNET_MAX_BLOCKS];               /* layers_per_block */
-    int transformer_layers[UNET_MAX_BLOCKS];   /* per down block; up blocks reversed */
-    int heads[UNET_MAX_BLOCKS];                /* number of heads (config: attention_head_dim, misnamed, or num_attention_heads) */
+    int layers[UNET_MAX_BLOCKS];             /* layers_per_block */
+    int transformer_layers[UNET_MAX_BLOCKS]; /* per down block; up blocks reversed */
+    int heads[UNET_MAX_BLOCKS]; /* number of heads (config: attention_head_dim, misnamed, or num_attention_heads) */
     int cross_attention_dim;
     bool use_linear_projection;
-    bool scale_shift;                          /* resnet_time_scale_shift: "scale_shift" */
+    bool scale_shift; /* resnet_time_scale_shift: "scale_shift" */
     bool only_cross_attention;
     int norm_groups;
     float norm_eps;
     bool flip_sin_to_cos;
     int freq_shift;
-    bool added_text_time;                      /* addition_embed_type "text_time" (SDXL) */
+    bool added_text_time; /* addition_embed_type "text_time" (SDXL) */
     int addition_time_embed_dim, projection_input_dim;
     /* what else the supported families use; an unsupported value of any key is an error that names the key */
     int downsample_padding;

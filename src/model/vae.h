@@ -16,9 +16,10 @@ typedef struct VaeConfig {
 } VaeConfig;
 
 int vae_config_read(const char *path, VaeConfig *c, Error *err);
-int vae_factor(const VaeConfig *c);                                  /* pixels per latent, 2^(blocks-1) */
-Value vae_decode(Build *b, const VaeConfig *c, Value latents);       /* [N,4,h,w] ALREADY divided by scaling -> [N,3,f h,f w] */
-Value vae_encode(Build *b, const VaeConfig *c, Value image);         /* [N,3,H,W] -> moments [N,8,H/f,W/f]: mean | logvar */
+int vae_factor(const VaeConfig *c); /* pixels per latent, 2^(blocks-1) */
+Value vae_decode(Build *b, const VaeConfig *c,
+                 Value latents);                             /* [N,4,h,w] ALREADY divided by scaling -> [N,3,f h,f w] */
+Value vae_encode(Build *b, const VaeConfig *c, Value image); /* [N,3,H,W] -> moments [N,8,H/f,W/f]: mean | logvar */
 /* A file holds both halves: a builder that uses one ignores the other's tensors by prefix. */
 void vae_ignore_encoder(Weights *w);
 void vae_ignore_decoder(Weights *w);
