@@ -237,6 +237,36 @@ static void test_request_and_reply(void **state) {
     }
 }
 
+/* The two examples that the documentation shows. */
+static void test_examples(void **state) {
+    (void)state;
+    enum { SIDE = 16, BYTES = SIDE * SIDE * 3 };
+    uint8_t rgb[3 * BYTES];
+    memset(rgb, 230, sizeof rgb); /* the first picture stays empty */
+    for (int k = 1; k < 3; k++)
+        for (int y = 4; y < 12; y++)
+            for (int x = 4; x < 12; x++) {
+                uint8_t *p = rgb + k * BYTES + (y * SIDE + x) * 3;
+                p[0] = k == 1 ? 204 : 0;
+                p[1] = (uint8_t)(x * y);
+                p[2] = k == 1 ? 51 : 255;
+            }
+    const Pictures pictures = {rgb, 3, SIDE, SIDE};
+    const Prompt prompt = {"a", NULL, NULL};
+    float scores[3];
+    Error err = {0};
+    Reward *r = open_exec("exec:python3 " SOURCE_DIR "/examples/rewards/warm.py", "?images=rgb");
+    assert_string_equal(r->name, "exec_warm");
+    if (r->score(r, &prompt, &pictures, scores, &err) < 0) fail_msg("%s", err.text);
+    assert_true(scores[0] == -1 && fabs(scores[1] - 0.6) < 1e-6 && fabs(scores[2] + 1) < 1e-6);
+    reward_close(r);
+    r = open_exec("exec:sh " SOURCE_DIR "/examples/rewards/simple.sh", "?images=paths");
+    for (int again = 0; again < 2; again++)
+        if (r->score(r, &prompt, &pictures, scores, &err) < 0) fail_msg("%s", err.text);
+    assert_true(scores[0] < 0 && scores[0] > scores[1]);
+    reward_close(r);
+}
+
 static void test_a_shell_worker_without_handshake(void **state) {
     (void)state;
     Reward *r = open_exec(worker("sh", "plain.sh", "while read -r line; do echo '{\"scores\":[1,2,3]}'; done\n"), "");
@@ -413,6 +443,7 @@ int main(void) {
         cmocka_unit_test(test_ensemble),
         cmocka_unit_test(test_sets),
         cmocka_unit_test(test_request_and_reply),
+        cmocka_unit_test(test_examples),
         cmocka_unit_test(test_a_shell_worker_without_handshake),
         cmocka_unit_test(test_faults_in_replies),
         cmocka_unit_test(test_faults_of_the_process),
