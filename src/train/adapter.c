@@ -82,8 +82,9 @@ int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err) {
     if (!a) return fail(err, DRPO_E_MEMORY, "out of memory");
     float scale = 1;
     const char *path = adapter_split(spec, &scale, a);
-    if (path) path = adapter_locate(path, a, err);
-    int code = path ? read_known(p, path, scale, out, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+    int code = path ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
+    const char *found = path ? adapter_locate(path, a, err) : NULL;
+    if (code == 0) code = found ? read_known(p, found, scale, out, err) : err->code;
     arena_free(a);
     return code;
 }

@@ -1,0 +1,51 @@
+#!/bin/sh
+# Pictures repeat by seed, replay from noise, and are the same from every form an adapter is exported to.
+. "$(dirname "$0")/common.sh"
+S="sample --threads 1 --prompt"
+
+expect 0 "$DRPO" $S "a photo of a star" --n 3 --out a --save-latents a.safetensors
+expect 0 "$DRPO" $S "a photo of a star" --n 3 --out b
+expect 0 "$DRPO" $S "a photo of a star" --seed 44 --out c.png
+[ "$(wc -l <a/manifest.jsonl)" -eq 3 ] || broken "manifest.jsonl has not one line per picture"
+cmp -s a/00000-42.png b/00000-42.png || broken "one seed gave two pictures"
+cmp -s a/00000-44.png c.png || broken "picture 2 of seed 42 is not picture 0 of seed 44"
+cmp -s a/00000-42.png a/00000-43.png && broken "two seeds gave one picture"
+grep -q "Steps: 1, Sampler: Euler" a/00000-42.png || broken "no parameters in the PNG"
+
+# the latents file holds its noise too
+expect 0 "$DRPO" $S "a photo of a star" --n 3 --noise a.safetensors --out d --save-latents d.safetensors
+cmp -s a.safetensors d.safetensors || broken "the same noise gave other latents"
+
+# batches do not matter
+expect 0 "$DRPO" $S "a photo of a star" --n 3 --batch 2 --out e --save-latents e.safetensors
+cmp -s a/00000-44.png e/00000-44.png || broken "the size of a batch changed a picture"
+
+expect 0 train --out run --steps 3 --lr 0.02 --eval-every 0
+expect 0 "$DRPO" $S "a photo of a star" --n 2 --lora run --out t --save-latents t.safetensors
+cmp -s a/00000-42.png t/00000-42.png && broken "the adapter changes nothing"
+expect 0 "$DRPO" $S "a photo of a star" --n 2 --lora run:0 --out z
+grep -q "Lora hashes" z/00000-42.png || broken "no LoRA hash in the PNG"
+for format in peft diffusers kohya; do
+    case $format in peft) out=x-peft ;; *) out=x-$format.safetensors ;; esac
+    expect 0 "$DRPO" export run --format $format --out $out
+    expect 0 "$DRPO" $S "a photo of a star" --n 2 --lora $out --out s-$format --save-latents s.safetensors
+    cmp -s t.safetensors s.safetensors || broken "exported as $format, the adapter gives other latents"
+done
+expect 0 "$DRPO" export run --format merged --out merged
+expect 0 "$DRPO" $S "a photo of a star" --n 2 --model merged --out m
+expect 2 "$DRPO" export run --format merged --out merged
+
+# an adapter starts another run
+expect 0 train --out second --steps 1 --lora-init run --eval-every 0 --dump-gradients g.safetensors
+expect 0 "$DRPO" inspect g.safetensors
+grep -q "lora_A.weight" out || broken "no gradients: $(cat out)"
+for thing in run run/final merged a.safetensors tiny-turbo; do
+    expect 0 "$DRPO" inspect $thing
+    [ -s out ] || broken "inspect $thing says nothing"
+done
+
+# scores of what was sampled
+head -3 "$SOURCE_DIR/assets/prompts/test.jsonl" >p.jsonl
+expect 0 "$DRPO" sample --threads 1 --prompts p.jsonl --n 2 --out p
+expect 0 "$DRPO" score --reward scene --reward scene-correct --manifest p/manifest.jsonl
+[ "$(grep -c '"reward":' out)" -eq 6 ] || broken "not one score per picture: $(cat out)"
