@@ -54,6 +54,10 @@ static inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /* layout NULL: plain row-major float32, which costs nothing where the file is float32 already. */
 int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err);
+/* Layouts of our own: `fill` writes the values. */
+typedef enum PackKind { PACK_PLAIN, PACK_LAYOUT, PACK_WINOGRAD, PACK_WINOGRAD_DX } PackKind;
+int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,
+                  int (*fill)(void *user, float *data, Error *err), void *user, Pack **out, Error *err);
 void pack_release(CpuBackend *b, Pack *pack);
 void *pack_data(const Pack *pack);
 size_t pack_bytes(const CpuBackend *b);
@@ -98,6 +102,10 @@ int dnnl_op_attributes(dnnl_primitive_attr_t *out, float alpha, const_dnnl_memor
                        Act act, Error *err);
 dnnl_memory_desc_t dnnl_layout(int rank, const int64_t *dims,
                                dnnl_format_tag_t tag); /* float32; NULL when out of memory */
+
+/* 3x3 convolutions by Winograd's method, forward and DX (op_winograd.c) */
+bool cpu_winograd_fits(const CpuBackend *b, const Node *n);
+Prepare cpu_winograd;
 
 /* A convolution that is a matrix product: 1x1, stride 1, no padding. */
 int cpu_product_of_conv(CpuBackend *b, const Node *n, Kernel *k, Error *err);

@@ -9,8 +9,9 @@
 struct Pack {
     Pack *next;
     const Param *param;
+    PackKind kind;
     const void *source; /* param->data when it was packed: a Param's address may be used again for another weight */
-    dnnl_memory_desc_t layout; /* NULL: plain */
+    dnnl_memory_desc_t layout; /* PACK_LAYOUT only */
     void *data;
     size_t bytes; /* 0 where data is the file's own memory */
     int users;
@@ -22,9 +23,9 @@ static bool same_layout(const_dnnl_memory_desc_t a, const_dnnl_memory_desc_t b) 
     return a && b ? dnnl_memory_desc_equal(a, b) != 0 : a == b;
 }
 
-static Pack *find(const CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout) {
+static Pack *find(const CpuBackend *b, const Param *p, PackKind kind, const_dnnl_memory_desc_t layout) {
     for (Pack *at = b->packs; at; at = at->next)
-        if (at->param == p && at->source == p->data && same_layout(at->layout, layout)) return at;
+        if (at->param == p && at->source == p->data && at->kind == kind && same_layout(at->layout, layout)) return at;
     return NULL;
 }
 
@@ -104,24 +105,52 @@ static void discard(Pack *pack) {
     free(pack);
 }
 
-int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err) {
-    Pack *pack = find(b, p, layout);
+static Pack *pack_new(const Param *p, PackKind kind, Error *err) {
+    Pack *pack = calloc(1, sizeof *pack);
     if (!pack) {
-        pack = calloc(1, sizeof *pack);
-        if (!pack) return out_of_memory(p, err);
-        pack->param = p;
-        pack->source = p->data;
-        int code = layout ? fill_packed(b, pack, layout, err) : fill_plain(pack, err);
-        if (code < 0) {
-            discard(pack);
-            return code;
-        }
-        pack->next = b->packs;
-        b->packs = pack;
+        out_of_memory(p, err);
+        return NULL;
     }
-    pack->users++;
-    *out = pack;
+    pack->param = p;
+    pack->kind = kind;
+    pack->source = p->data;
+    return pack;
+}
+
+/* Hands out a pack that is now complete, or throws it away. */
+static int finish(CpuBackend *b, Pack *pack, int code, Pack **out) {
+    if (code < 0) {
+        discard(pack);
+        return code;
+    }
+    pack->next = b->packs;
+    b->packs = *out = pack;
+    pack->users = 1;
     return 0;
+}
+
+static bool found(const CpuBackend *b, const Param *p, PackKind kind, const_dnnl_memory_desc_t layout, Pack **out) {
+    *out = find(b, p, kind, layout);
+    if (*out) (*out)->users++;
+    return *out != NULL;
+}
+
+int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err) {
+    PackKind kind = layout ? PACK_LAYOUT : PACK_PLAIN;
+    if (found(b, p, kind, layout, out)) return 0;
+    Pack *pack = pack_new(p, kind, err);
+    if (!pack) return DRPO_E_MEMORY;
+    return finish(b, pack, layout ? fill_packed(b, pack, layout, err) : fill_plain(pack, err), out);
+}
+
+int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,
+                  int (*fill)(void *user, float *data, Error *err), void *user, Pack **out, Error *err) {
+    if (found(b, p, kind, NULL, out)) return 0;
+    Pack *pack = pack_new(p, kind, err);
+    if (!pack) return DRPO_E_MEMORY;
+    pack->bytes = aligned(bytes);
+    pack->data = aligned_alloc(64, pack->bytes);
+    return finish(b, pack, pack->data ? fill(user, pack->data, err) : out_of_memory(p, err), out);
 }
 
 void pack_release(CpuBackend *b, Pack *pack) {

@@ -12,5 +12,6 @@
 void PART(elementwise)(SimdKernels *k);
 void PART(norms)(SimdKernels *k);
 void PART(attention)(SimdKernels *k);
+void PART(winograd)(SimdKernels *k);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "engine/graph.h"
 
@@ -35,6 +36,27 @@ static inline size_t attention_work(int d) {
     size_t tile = (size_t)ATTENTION_KEYS * ATTENTION_QUERIES, row = (size_t)ATTENTION_QUERIES;
     return 2 * tile + 5 * (size_t)(d + 16) * row + 8 * row;
 }
+
+/* Winograd convolution, 3x3, stride 1, padding 1. Weights of one panel: u[xi * xi_stride + in * panel + out] from
+ * w[in * in_stride + out * out_stride + 0..8], rotated by 180 degrees for the gradient. */
+typedef struct WinogradWeights {
+    float *u;
+    const float *w;
+    size_t xi_stride, in, out, in_stride, out_stride; /* out: channels of this panel that exist */
+    bool flip;
+} WinogradWeights;
+
+/* A block of tiles times a slice of output channels. */
+typedef struct WinogradTask {
+    const float *x, *u, *bias, *residual; /* bias [out] or NULL; residual like y or NULL */
+    float *y;
+    float *v, *m;             /* scratch: [36, tiles, in], [36, tiles, slice] */
+    size_t in, out;           /* channels */
+    size_t first_out, slice;  /* slice: rounded up to whole vectors; u begins with it */
+    size_t u_stride;          /* floats between places of u */
+    int height, width, tiles; /* tiles: of this block */
+    int64_t first_tile;
+} WinogradTask;
 
 typedef struct SimdKernels {
     const char *name;
@@ -73,6 +95,11 @@ typedef struct SimdKernels {
     /* ---- attention ---- */
     void (*attention)(const AttentionTask *task);
     void (*attention_grad)(const AttentionTask *task); /* writes dq, adds to dk and dv */
+
+    /* ---- convolution ---- */
+    size_t winograd_panel; /* output channels that are stored together */
+    void (*winograd_weights)(const WinogradWeights *task);
+    void (*winograd)(const WinogradTask *task);
 } SimdKernels;
 
 /* Fills in the table; avx2 and avx512 may only be called into where the processor has these instructions. */

@@ -10,4 +10,5 @@ void PART(kernels)(SimdKernels *k) {
     PART(elementwise)(k);
     PART(norms)(k);
     PART(attention)(k);
+    PART(winograd)(k);
 }
