@@ -20,6 +20,9 @@ static const size_t CACHE_BYTES = (size_t)1 << 30;
 /* Squared distances below this share of the squared norms are recomputed by difference. */
 static const double NEAR = 1e-8;
 
+/* Pair coordinates below which waking other threads costs more than they bring. */
+static const double SMALL = 1 << 21;
+
 static size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
 static int check_finite(const Cloud *c, Error *err) {
@@ -151,6 +154,7 @@ int cloud_open(Cloud *c, int segments, const float *const *base, const size_t *c
                Error *err) {
     *c = (Cloud){.samples = count[0], .dim = dim, .threads = threads > 0 ? threads : omp_get_max_threads()};
     for (int k = 0; k < segments; k++) c->rows += count[k];
+    if ((double)c->samples * (double)c->rows * (double)(c->dim + 64) < SMALL) c->threads = 1;
     c->kernels = drift_kernels(DRIFT_KERNELS_BEST);
     int code = allocate(c, err);
     if (code == 0) {

@@ -49,7 +49,7 @@ void statistics_finish(StepStats *stats, int prompts) {
                             &stats->diversity};
     for (size_t i = 0; prompts && i < sizeof per_prompt / sizeof *per_prompt; i++) *per_prompt[i] /= prompts;
     for (int r = 0; prompts && r < MAX_REWARDS; r++) stats->raw_mean[r] /= prompts;
-    double *per_used[] = {&stats->pref_loss, &stats->ref_loss, &stats->feature_scale};
+    double *per_used[] = {&stats->pref_loss, &stats->ref_loss, &stats->feature_scale, &stats->latent_distance};
     for (size_t i = 0; stats->prompts_used && i < sizeof per_used / sizeof *per_used; i++)
         *per_used[i] /= stats->prompts_used;
 }

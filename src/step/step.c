@@ -27,7 +27,7 @@ struct Step {
     float *grad; /* [adapter->count] */
 };
 
-static bool has_reference(const StepOptions *o) { return o->drift.lambda_ref > 0; }
+static bool has_reference(const StepOptions *o) { return o->drift.lambda_ref > 0 || o->drift.latent_l2 > 0; }
 
 static int open_networks(Step *s, Backend *b, Error *err) {
     const StepOptions *o = &s->options;
@@ -36,7 +36,7 @@ static int open_networks(Step *s, Backend *b, Error *err) {
         return fail(err, DRPO_E_USAGE, "--resolution %d: must be a multiple of %d for this model", o->resolution,
                     p->factor << (p->unet.blocks - 1));
     int size = o->resolution ? o->resolution / p->factor : p->latent_size;
-    TRY(feature_maps_open(o->features, &s->maps, err));
+    TRY(feature_maps_open(o->features, o->drift.latent_l2 > 0, &s->maps, err));
     FeatureBuilder features = feature_maps_builder(s->maps);
     NetworksOptions n = {.candidates = o->candidates,
                          .chunk = o->chunk,
@@ -94,11 +94,25 @@ int step_plan(const Step *s, StepPlan *out) {
     return 0;
 }
 
-/* Preference and reference drift of every feature key, each scaled by its share of the loss. */
+/* The anchor's share of the loss: weight * mean((x - reference)^2) over all candidates' latents. */
+static void anchor_gradient(Step *s, FeatureSet *f, StepStats *stats) {
+    size_t n = (size_t)s->candidates.count * (size_t)f->tokens * (size_t)f->dim;
+    float slope = 2 * s->options.drift.latent_l2 / (float)n;
+    double squares = 0;
+    for (size_t j = 0; j < n; j++) {
+        float gap = f->policy[j] - f->reference[j];
+        squares += (double)gap * gap;
+        f->grad[j] = slope * gap;
+    }
+    stats->latent_distance += sqrt(squares / (double)n);
+}
+
+/* Preference and reference drift of every feature key, each scaled by its share of the loss; the anchor comes last. */
 static int drift_all(Step *s, StepStats *stats, Error *err) {
     Candidates *c = &s->candidates;
-    float share = s->options.mean_keys ? 1.0f / (float)c->features : 1;
-    for (int i = 0; i < c->features; i++) {
+    int keys = c->features - feature_maps_is_anchor(s->maps, c->features - 1);
+    float share = s->options.mean_keys ? 1.0f / (float)keys : 1;
+    for (int i = 0; i < keys; i++) {
         FeatureSet *f = &c->feature[i];
         DriftResult pref = {0}, ref = {0};
         int code = drift_feature(f, c->count, &c->selection, &s->options.drift, s->options.threads, &pref, &ref, err);
@@ -107,8 +121,9 @@ static int drift_all(Step *s, StepStats *stats, Error *err) {
         for (size_t j = 0; share != 1 && j < n; j++) f->grad[j] *= share;
         stats->pref_loss += share * pref.loss;
         stats->ref_loss += share * ref.loss;
-        stats->feature_scale += pref.scale / c->features;
+        stats->feature_scale += pref.scale / keys;
     }
+    if (keys < c->features) anchor_gradient(s, &c->feature[keys], stats);
     return 0;
 }
 

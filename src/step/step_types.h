@@ -36,6 +36,7 @@ typedef struct DriftOptions {
     float w_ref, w_ref_neg; /* reference term */
     float lambda_ref;   /* 0: no reference term */
     bool mask_reference; /* mask the paired reference entry too (not in the paper) */
+    float latent_l2;     /* weight of MSE(x0, reference x0), an anchor without a kernel; 0: none */
 } DriftOptions;
 
 /* One feature key of all candidates of a prompt: [K, tokens, dim]. */
@@ -49,6 +50,7 @@ typedef struct StepStats {
     double reward_mean, reward_std, reward_best, reward_worst; /* of the ensemble's raw values, weighted mean over rewards */
     double raw_mean[MAX_REWARDS];                              /* of each reward */
     double pref_loss, ref_loss, feature_scale, grad_norm, lr;
+    double latent_distance; /* RMS distance to the base on the same noise; 0 without --latent-l2 */
     double diversity;   /* mean pairwise RMS distance of candidates' latents */
     int prompts_used, prompts_skipped, candidates;
     double seconds[8];  /* text, generate, reference, decode, reward, features+drift, backward, optimizer */

@@ -128,7 +128,8 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
                   .w_ref = (float)config_float(c, OPT_W_REF),
                   .w_ref_neg = (float)config_float(c, OPT_W_REF_NEG),
                   .lambda_ref = (float)config_float(c, OPT_LAMBDA_REF),
-                  .mask_reference = config_bool(c, OPT_MASK_REFERENCE)},
+                  .mask_reference = config_bool(c, OPT_MASK_REFERENCE),
+                  .latent_l2 = (float)config_float(c, OPT_LATENT_L2)},
     };
     out->drift.n_radii = config_numbers(c, OPT_RADII, out->drift.radii, MAX_RADII);
     return out->features

@@ -19,8 +19,9 @@ typedef struct FeatureMap {
 
 struct FeatureMaps {
     Arena *arena;
-    FeatureMap map[MAX_MAPS];
+    FeatureMap map[MAX_MAPS + 1]; /* the anchor, if any, last */
     int maps;
+    bool anchor;
 };
 
 static const char default_resnet_keys[] = "layer4_mean,layer4_std";
@@ -113,7 +114,12 @@ static int open_all(FeatureMaps *m, const char *spec, Error *err) {
     return 0;
 }
 
-int feature_maps_open(const char *spec, FeatureMaps **out, Error *err) {
+static void add_anchor(FeatureMaps *m) {
+    static char key[] = "latent";
+    m->map[m->maps++] = (FeatureMap){.config = {.in_channels = 4}, .key = {key}, .keys = 1};
+}
+
+int feature_maps_open(const char *spec, bool anchor, FeatureMaps **out, Error *err) {
     FeatureMaps *m = calloc(1, sizeof *m);
     if (!m || !(m->arena = arena_new())) {
         free(m);
@@ -124,6 +130,8 @@ int feature_maps_open(const char *spec, FeatureMaps **out, Error *err) {
         feature_maps_close(m);
         return code;
     }
+    m->anchor = anchor;
+    if (anchor) add_anchor(m);
     *out = m;
     return 0;
 }
@@ -140,6 +148,8 @@ int feature_maps_count(const FeatureMaps *m) {
     for (int i = 0; i < m->maps; i++) n += m->map[i].keys;
     return n;
 }
+
+bool feature_maps_is_anchor(const FeatureMaps *m, int i) { return m->anchor && i == feature_maps_count(m) - 1; }
 
 const char *feature_maps_key(const FeatureMaps *m, int i) {
     for (int j = 0; j < m->maps; j++) {

@@ -11,9 +11,11 @@
 
 typedef struct FeatureMaps FeatureMaps;
 
-int feature_maps_open(const char *spec, FeatureMaps **out, Error *err);
+/* `anchor`: one more key, the last: the latents themselves, [K, h*w, C]. */
+int feature_maps_open(const char *spec, bool anchor, FeatureMaps **out, Error *err);
 void feature_maps_close(FeatureMaps *m);
-int feature_maps_count(const FeatureMaps *m);
+int feature_maps_count(const FeatureMaps *m); /* keys, the anchor included */
+bool feature_maps_is_anchor(const FeatureMaps *m, int i);
 const char *feature_maps_key(const FeatureMaps *m, int i);
 size_t feature_maps_weight_bytes(const FeatureMaps *m);
 FeatureBuilder feature_maps_builder(const FeatureMaps *m);
