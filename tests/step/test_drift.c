@@ -546,7 +546,15 @@ static void check_feature(int kernel, float lambda, bool mask_reference) {
     float *policy = random_rows(31, N, DIM, 0, 1), *reference = random_rows(32, N, DIM, 0, 1), grad[N * DIM],
           want[2][N * DIM];
     const Selection sel = {.n_pos = 2, .n_neg = 3, .pos = {4, 1}, .neg = {0, 5, 2}};
-    const DriftOptions opt = {kernel, {0.02f, 0.05f, 0.2f}, 3, 3000, 2000, 3500, 5000, lambda, mask_reference};
+    const DriftOptions opt = {.kernel = kernel,
+                              .radii = {0.02f, 0.05f, 0.2f},
+                              .n_radii = 3,
+                              .w_pos = 3000,
+                              .w_neg = 2000,
+                              .w_ref = 3500,
+                              .w_ref_neg = 5000,
+                              .lambda_ref = lambda,
+                              .mask_reference = mask_reference};
     FeatureSet set = {TOKENS, DIM, policy, lambda > 0 ? reference : NULL, grad};
     DriftResult pref, ref, alone[2];
     Error err = {0};
