@@ -1,0 +1,219 @@
+/* The verb `eval`: draws fixed prompts from fixed noises with the base and with the adapter, scores both, and prints
+ * one table. See verb_eval.h.
+ *
+ * Picture j of prompt i has noise number i * seeds + j, the same for both models, so that their difference is paired.
+ */
+#include "eval/verb_eval.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "eval/table.h"
+#include "format/json.h"
+#include "format/jsonl.h"
+#include "step/reward/scene.h"
+#include "train/grid.h"
+#include "train/session.h"
+
+enum { BASE, TUNED, SIDES, GRID_PROMPTS = 12, GRID_SEEDS = 6 };
+
+typedef struct Evaluation {
+    const Job *job;
+    Session session;
+    Adapter *adapter; /* NULL: the base alone */
+    Sampler *sampler;
+    NoiseSource *noise;
+    RewardSet rewards;
+    PromptList prompts;
+    EvalTable table[SIDES];
+    Grid grid;
+    const char *out; /* folder, "": none */
+    JsonlWriter scores;
+    int seeds, height, width;
+    size_t latent_count; /* C*h*w */
+    float *z, *latents;  /* [seeds,C,h,w] */
+    uint8_t *rgb;        /* [seeds,H,W,3] */
+    float *raw;          /* [rewards,seeds] */
+    double *ensemble;    /* [seeds] */
+} Evaluation;
+
+static int allocate(Evaluation *e, Error *err) {
+    size_t n = (size_t)e->seeds, rows = e->prompts.count < GRID_PROMPTS ? e->prompts.count : GRID_PROMPTS;
+    const Pipeline *p = e->session.pipeline;
+    int resolution = (int)config_int(e->job->config, OPT_RESOLUTION);
+    e->height = e->width = resolution ? resolution : p->latent_size * p->factor;
+    size_t side = (size_t)(e->height / p->factor);
+    e->latent_count = (size_t)p->latent_channels * side * side;
+    e->z = malloc(n * e->latent_count * sizeof *e->z);
+    e->latents = malloc(n * e->latent_count * sizeof *e->latents);
+    e->rgb = malloc(n * (size_t)e->height * (size_t)e->width * 3);
+    e->raw = malloc(n * (size_t)e->rewards.count * sizeof *e->raw);
+    e->ensemble = malloc(n * sizeof *e->ensemble);
+    if (!e->z || !e->latents || !e->rgb || !e->raw || !e->ensemble)
+        return fail(err, DRPO_E_MEMORY, "out of memory for %d pictures", e->seeds);
+    int columns = e->seeds < GRID_SEEDS ? e->seeds : GRID_SEEDS;
+    return grid_new(&e->grid, (int)rows, columns, e->adapter ? SIDES : 1, e->height, e->width, err);
+}
+
+/* --out, or the folder eval/ of the run that --lora names. */
+static int choose_out(Evaluation *e, Error *err) {
+    const Config *c = e->job->config;
+    Arena *a = e->session.arena;
+    e->out = config_text(c, OPT_EVAL_OUT);
+    if (e->out[0] == 0) {
+        float scale;
+        const char *run = adapter_split(config_text(c, OPT_LORA), &scale, a);
+        const char *saved = run && run[0] ? path_join(a, run, "config.yaml") : NULL;
+        if (saved && file_exists(saved)) e->out = path_join(a, run, "eval");
+    }
+    if (!e->out) return fail(err, DRPO_E_MEMORY, "out of memory");
+    if (e->out[0] == 0) return 0;
+    TRY(dir_make(e->out, err));
+    const char *path = path_join(a, e->out, "scores.jsonl");
+    return path ? jsonl_open(&e->scores, path, 0, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+}
+
+static int open_all(Evaluation *e, Error *err) {
+    const Config *c = e->job->config;
+    PromptList all;
+    const char *path, *lora = config_text(c, OPT_LORA);
+    TRY(session_open(&e->session, c, err));
+    TRY(session_prompts(e->session.arena, e->session.pipeline, "prompts", config_text(c, OPT_EVAL_FILE), &e->job->log,
+                        &all, &path, err));
+    TRY(prompts_spread(&all, (size_t)config_int(c, OPT_EVAL_ALL), e->session.arena, &e->prompts, err));
+    if (lora[0]) TRY(adapter_open(e->session.pipeline, lora, &e->adapter, err));
+    TRY(job_rewards(e->job, &e->rewards, err));
+    TRY(job_rewards_fit(&e->rewards, e->prompts.items, e->prompts.count, path, err));
+    for (int side = 0; side < SIDES; side++) {
+        e->table[side].rewards = e->rewards.count;
+        for (int r = 0; r < e->rewards.count; r++)
+            snprintf(e->table[side].reward_name[r], sizeof e->table[side].reward_name[r], "%s",
+                     e->rewards.reward[r]->name);
+    }
+    e->seeds = (int)config_int(c, OPT_SEEDS);
+    TRY(allocate(e, err));
+    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), e->latent_count, false, &e->noise, err));
+    return choose_out(e, err);
+}
+
+/* The scene verifier's verdict on every picture; -1 when the prompt is none of the embedded world's. */
+static void judge(const Evaluation *e, const Prompt *prompt, int *correct) {
+    SceneTask *task = NULL;
+    SceneVerdict verdict;
+    size_t picture = (size_t)e->height * (size_t)e->width * 3;
+    if (prompt->metadata && scene_task_parse(prompt->metadata, &task, NULL) < 0) task = NULL;
+    for (int j = 0; j < e->seeds; j++) {
+        bool judged =
+            task && scene_verify(task, e->rgb + (size_t)j * picture, e->height, e->width, &verdict, NULL) == 0;
+        correct[j] = judged ? verdict.correct : -1;
+    }
+    scene_task_free(task);
+}
+
+static int record(Evaluation *e, int i, int side, int j, int correct, const float *rewards, Error *err) {
+    const Prompt *prompt = &e->prompts.items[i];
+    uint64_t seed = (uint64_t)config_int(e->job->config, OPT_SEED) + (uint64_t)i * (uint64_t)e->seeds + (uint64_t)j;
+    TRY(eval_table_add(&e->table[side], i, prompt->tag, seed, correct, rewards, err));
+    if (e->out[0] == 0) return 0;
+    json_t *values = json_object();
+    for (int r = 0; r < e->rewards.count; r++)
+        json_object_set_new(values, e->rewards.reward[r]->name, json_real(rewards[r]));
+    json_t *line = json_pack("{s:s, s:i, s:s, s:s?, s:I, s:o}", "model", side == BASE ? "base" : "tuned", "index", i,
+                             "prompt", prompt->text, "tag", prompt->tag, "seed", (json_int_t)seed, "rewards", values);
+    if (line && correct >= 0) json_object_set_new(line, "correct", json_boolean(correct));
+    int code = line ? jsonl_write(&e->scores, line, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+    json_decref(line);
+    return code;
+}
+
+static int run_prompt(Evaluation *e, int i, int side, Error *err) {
+    const Prompt *prompt = &e->prompts.items[i];
+    size_t picture = (size_t)e->height * (size_t)e->width * 3;
+    Arena *a = arena_new();
+    int *correct = a ? arena_alloc(a, sizeof *correct * (size_t)e->seeds) : NULL;
+    int code = correct ? noise_images(e->noise, (long)i * e->seeds, e->seeds, e->z, err)
+                       : fail(err, DRPO_E_MEMORY, "out of memory");
+    if (code == 0) code = sampler_run(e->sampler, prompt->text, e->z, e->seeds, e->latents, e->rgb, err);
+    Pictures pictures = {e->rgb, e->seeds, e->height, e->width};
+    if (code == 0) code = reward_set_score(&e->rewards, prompt, &pictures, e->raw, e->ensemble, err);
+    if (code == 0) judge(e, prompt, correct);
+    for (int j = 0; j < e->seeds && code == 0; j++) {
+        float rewards[MAX_REWARDS];
+        for (int r = 0; r < e->rewards.count; r++) rewards[r] = e->raw[r * e->seeds + j];
+        code = record(e, i, side, j, correct[j], rewards, err);
+        if (i < e->grid.rows && j < e->grid.columns) grid_put(&e->grid, i, side, j, e->rgb + (size_t)j * picture);
+    }
+    if (code == 0) code = eval_table_add_diversity(&e->table[side], i, e->latents, e->seeds, e->latent_count, err);
+    arena_free(a);
+    return code;
+}
+
+static int run_side(Evaluation *e, int side, Error *err) {
+    const Config *c = e->job->config;
+    int batch = (int)config_int(c, OPT_BATCH);
+    TRY(sampler_new(e->session.pipeline, e->session.backend, side == TUNED ? e->adapter : NULL,
+                    batch < e->seeds ? batch : e->seeds, (int)config_int(c, OPT_RESOLUTION),
+                    config_choice(c, OPT_X0) == 1, &e->sampler, err));
+    int code = 0, n = (int)e->prompts.count;
+    for (int i = 0; i < n && code == 0; i++) {
+        if (job_cancelled(e->job))
+            code = fail(err, DRPO_E_CANCELLED, "stopped on request after %d of %d prompts", i, n);
+        else
+            code = run_prompt(e, i, side, err);
+    }
+    sampler_free(e->sampler);
+    e->sampler = NULL;
+    return code;
+}
+
+static int write_folder(Evaluation *e, const EvalSummary *summary, const char *text, Error *err) {
+    Arena *a = e->session.arena;
+    const char *table = path_join(a, e->out, "table.json"), *lines = path_join(a, e->out, "table.txt");
+    const char *grid = path_join(a, e->out, "grid.png");
+    json_t *root = eval_summary_json(summary);
+    int code = table && lines && grid && root ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
+    if (code == 0) code = json_save_path(table, root, err);
+    if (code == 0) code = file_write_atomic(lines, text, strlen(text), err);
+    if (code == 0) code = grid_write(&e->grid, grid, NULL, 0, err);
+    json_decref(root);
+    if (code == 0) log_info(&e->job->log, "%s: table.json, table.txt, scores.jsonl, grid.png", e->out);
+    return code;
+}
+
+static int evaluate(Evaluation *e, Error *err) {
+    EvalSummary summary;
+    TRY(config_check(e->job->config, err));
+    TRY(open_all(e, err));
+    TRY(run_side(e, BASE, err));
+    if (e->adapter) TRY(run_side(e, TUNED, err));
+    TRY(eval_summarise(&e->table[BASE], e->adapter ? &e->table[TUNED] : NULL,
+                       (uint64_t)config_int(e->job->config, OPT_SEED), &summary, err));
+    char *text = eval_summary_text(&summary);
+    if (!text) return fail(err, DRPO_E_MEMORY, "out of memory");
+    size_t length = strlen(text);
+    int code = e->out[0] ? write_folder(e, &summary, text, err) : 0;
+    if (length && text[length - 1] == '\n') text[length - 1] = 0;
+    if (code == 0) job_result(e->job, "%s", text);
+    free(text);
+    return code;
+}
+
+int verb_eval(const Job *job, Error *err) {
+    Evaluation e = {.job = job, .scores = {.fd = -1}};
+    int code = evaluate(&e, err);
+    jsonl_close(&e.scores);
+    for (int side = 0; side < SIDES; side++) eval_table_free(&e.table[side]);
+    grid_free(&e.grid);
+    reward_set_close(&e.rewards);
+    if (e.noise) noise_close(e.noise);
+    if (e.adapter) lora_free(e.adapter);
+    free(e.z);
+    free(e.latents);
+    free(e.rgb);
+    free(e.raw);
+    free(e.ensemble);
+    session_close(&e.session);
+    return code;
+}
