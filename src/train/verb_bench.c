@@ -8,8 +8,8 @@
 
 typedef struct Timing {
     int updates, threads;
-    double best, mean;    /* seconds per update */
-    double phase[PHASES]; /* mean seconds */
+    double best, median, mean; /* seconds per update */
+    double phase[PHASES];      /* mean seconds */
     double images_per_second;
     long long peak_bytes;
 } Timing;
@@ -35,6 +35,7 @@ static int measure(Training *t, int updates, Timing *out, Error *err) {
     }
     qsort(seconds, (size_t)updates, sizeof *seconds, compare_doubles);
     out->best = seconds[0];
+    out->median = seconds[updates / 2];
     out->peak_bytes = memory_peak_bytes();
     free(seconds);
     return code;
@@ -43,9 +44,10 @@ static int measure(Training *t, int updates, Timing *out, Error *err) {
 static int print_json(const Job *job, const Timing *t, Error *err) {
     json_t *phases = json_object();
     for (int p = 0; p < PHASES; p++) json_object_set_new(phases, metrics_phase(p), json_real(t->phase[p]));
-    json_t *root = json_pack("{s:i, s:i, s:f, s:f, s:f, s:I, s:o}", "updates", t->updates, "threads", t->threads,
-                             "seconds_per_update", t->mean, "best_seconds_per_update", t->best, "images_per_second",
-                             t->images_per_second, "peak_bytes", (json_int_t)t->peak_bytes, "phase_seconds", phases);
+    json_t *root = json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o}", "updates", t->updates, "threads", t->threads,
+                             "median_seconds_per_update", t->median, "seconds_per_update", t->mean,
+                             "best_seconds_per_update", t->best, "images_per_second", t->images_per_second,
+                             "peak_bytes", (json_int_t)t->peak_bytes, "phase_seconds", phases);
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
     if (text) job_result(job, "%s", text);
     int code = text ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
