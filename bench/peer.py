@@ -1,6 +1,6 @@
 """Times the PyTorch reference trainer on the embedded model: the peer that drpo is measured against.
 
-Same prompts per update, candidates, features and threads as `drpo bench`; allocator settings that keep pages (tools/tiny/common.py sets them).
+Same prompts per update, candidates, features and threads as `drpo bench`; allocator settings that keep pages (keep_memory).
 Prints one JSON line: median seconds per update and peak resident memory. The first update is not timed.
 """
 
@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from trainer import Settings, Trainer
 
 import torch
-from tiny.common import PROMPTS, read_jsonl
+from tiny.common import PROMPTS, keep_memory, read_jsonl
 
 
 def main():
@@ -26,6 +26,7 @@ def main():
     parser.add_argument("--prompts-per-step", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    keep_memory()
     torch.set_num_threads(options.threads)
     trainer = Trainer(Settings(candidates=options.candidates, lambda_ref=0.5))
     prompts = read_jsonl(os.path.join(PROMPTS, "train.jsonl"))
