@@ -204,13 +204,37 @@ static void sums(Net *net) {
     net->y = mul(net->g, by_channel, sum_to(net->g, by_image, shape4(1, 1, 1, 1)));
 }
 
+/* 3x3 convolutions that go through Winograd's method: tiles cut by the border, channels that fill no panel, a weight
+ * that is transformed once, one that changes, and one that is too large to keep (several slices). */
+static void winograd(Net *net, Shape x, int64_t out, Param *w) {
+    Value y = conv2d(net->g, leaf(net, x, 1, 0.1f), param(net->g, w), param(net->g, frozen(net, shape1(out), DT_F32)),
+                     1, pad_same(1));
+    net->y = add(net->g, y, leaf(net, y->shape, 1, 0));
+}
+
+static void winograd_kept(Net *net) {
+    winograd(net, shape4(2, 53, 14, 11), 42, frozen(net, shape4(42, 53, 3, 3), DT_F16));
+}
+
+static void winograd_trainable(Net *net) {
+    Param *w = frozen(net, shape4(33, 48, 3, 3), DT_F32);
+    w->trainable = true;
+    winograd(net, shape4(3, 48, 17, 20), 33, w);
+}
+
+static void winograd_slices(Net *net) {
+    winograd(net, shape4(64, 256, 2, 2), 520, frozen(net, shape4(520, 256, 3, 3), DT_F16));
+}
+
 static const struct {
     const char *name;
     Build build;
 } own_kernels[] = {{"long attention", long_attention},   {"causal attention", causal_attention},
                    {"shared text", shared_text},         {"one wide head", one_wide_head},
                    {"steep attention", steep_attention}, {"norms", norms},
-                   {"large mean", large_mean},           {"sums", sums}};
+                   {"large mean", large_mean},           {"sums", sums},
+                   {"winograd, kept", winograd_kept},    {"winograd, trainable", winograd_trainable},
+                   {"winograd, slices", winograd_slices}};
 enum { N_OWN = sizeof own_kernels / sizeof own_kernels[0] };
 
 static void every_instruction_set_agrees_with_the_reference(void **state) {

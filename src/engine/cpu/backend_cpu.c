@@ -154,6 +154,7 @@ static int available_isas(Isa out[3]) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         out[n++] = (Isa){"avx512", simd_kernels_avx512};
+    /* every processor with AVX2 has F16C */
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) out[n++] = (Isa){"avx2", simd_kernels_avx2};
 #endif
     out[n++] = (Isa){"generic", simd_kernels_generic};

@@ -26,6 +26,13 @@ void cpu_enter(const CpuBackend *b) {
     if (omp_get_max_threads() != b->threads) omp_set_num_threads(b->threads);
 }
 
+void cpu_read_weight(const CpuBackend *b, const Param *p, size_t first, size_t n, float *out) {
+    if (p->dtype == DT_F16 && b->simd.half_to_float)
+        b->simd.half_to_float(out, (const char *)p->data + 2 * first, n);
+    else
+        dtype_to_f32(p->dtype, p->data, first, n, out);
+}
+
 void cpu_copy(const CpuBackend *b, void *to, const void *from, size_t bytes) {
     const size_t piece = 1 << 18;
     int64_t pieces = (int64_t)((bytes + piece - 1) / piece);

@@ -36,6 +36,8 @@ Prepare cpu_avg_pool, cpu_avg_pool_grad, cpu_pool_std, cpu_pool_std_grad; /* op_
 void *cpu_state(CpuBackend *b, Kernel *k, size_t bytes, Error *err);
 /* OpenMP's thread count belongs to the calling thread: every run() that is parallel or calls oneDNN sets it. */
 void cpu_enter(const CpuBackend *b);
+/* As dtype_to_f32, with the processor's own conversion of f16 */
+void cpu_read_weight(const CpuBackend *b, const Param *p, size_t first, size_t n, float *out);
 void cpu_copy(const CpuBackend *b, void *to, const void *from, size_t bytes);
 
 /* Sizes in memory order: rank 4 is [N,H,W,C] there; missing dimensions lead as 1. */

@@ -111,7 +111,7 @@ static int run_embed(const Kernel *k, void *out, void *const *in, void *workspac
         if (ids[t] < 0 || ids[t] >= s->rows)
             memset(y, 0, width * sizeof(float));
         else if (s->frozen)
-            dtype_to_f32(s->frozen->dtype, s->frozen->data, (size_t)ids[t] * width, width, y);
+            cpu_read_weight(s->b, s->frozen, (size_t)ids[t] * width, width, y);
         else
             memcpy(y, floats(in[1]) + ids[t] * s->width, width * sizeof(float));
     }

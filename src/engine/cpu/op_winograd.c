@@ -11,12 +11,13 @@
 #include "engine/cpu/cpu.h"
 
 enum {
-    LEAST_CHANNELS = 16,
+    LEAST_CHANNELS = 16, /* fewer: transforming tiles costs more than it saves */
+    LEAST_SUM = 64,
     LEAST_TILES = 64,       /* for transforming a weight on every run */
     CACHED_BYTES = 4 << 20, /* transformed weights up to this size are kept */
     SLICE_BYTES = 16 << 20, /* transformed weights in use at a time */
     BLOCK_BYTES = 1 << 20,  /* of V and M per thread, where the channels allow it */
-    LEAST_BLOCK = 48,
+    LEAST_BLOCK = 96,
     MOST_BLOCK = 192, /* tiles */
     IN_CHUNK = 16,    /* input channels whose weights are transformed at a time */
 };
@@ -52,22 +53,15 @@ static void transform_chunk(const Winograd *s, float *u, int64_t first, int64_t 
     int64_t rows = s->flip ? n_in : n_out, run = 9 * (s->flip ? n_out : n_in),
             row_floats = 9 * (s->flip ? s->out : s->in);
     size_t start = (size_t)(s->flip ? in0 * row_floats + 9 * out0 : out0 * row_floats + 9 * in0);
-    const float *w = scratch;
-    int64_t stride = run;
-    if (p->dtype == DT_F32 && (uintptr_t)p->data % sizeof(float) == 0) {
-        w = (const float *)p->data + start;
-        stride = row_floats;
-    } else {
-        for (int64_t r = 0; r < rows; r++)
-            dtype_to_f32(p->dtype, p->data, start + (size_t)(r * row_floats), (size_t)run, scratch + r * run);
-    }
+    for (int64_t r = 0; r < rows; r++) /* copied also where it is float32: rows of a file lie far apart */
+        cpu_read_weight(s->b, p, start + (size_t)(r * row_floats), (size_t)run, scratch + r * run);
     s->b->simd.winograd_weights(&(WinogradWeights){.u = u + (out0 - first) * s->in + in0 * panel,
-                                                   .w = w,
+                                                   .w = scratch,
                                                    .xi_stride = (size_t)(slice_channels(s, first) * s->in),
                                                    .in = (size_t)n_in,
                                                    .out = (size_t)n_out,
-                                                   .in_stride = (size_t)(s->flip ? stride : 9),
-                                                   .out_stride = (size_t)(s->flip ? 9 : stride),
+                                                   .in_stride = (size_t)(s->flip ? run : 9),
+                                                   .out_stride = (size_t)(s->flip ? 9 : run),
                                                    .flip = s->flip});
 }
 
@@ -147,7 +141,7 @@ static void release(Kernel *k) {
 static bool fits(Shape w, const Attr *a) {
     Pad p = a->pad;
     return w.dim[2] == 3 && w.dim[3] == 3 && a->stride == 1 && p.top == 1 && p.left == 1 && p.bottom == 1 &&
-           p.right == 1 && w.dim[0] >= LEAST_CHANNELS && w.dim[1] >= LEAST_CHANNELS;
+           p.right == 1 && w.dim[0] >= LEAST_CHANNELS && w.dim[1] >= LEAST_CHANNELS && w.dim[0] + w.dim[1] >= LEAST_SUM;
 }
 
 static bool kept(const Winograd *s) {
@@ -164,7 +158,8 @@ static void choose_sizes(Winograd *s, Shape y) {
     s->slice = min_i64(s->padded, channels < panel ? panel : channels);
     s->block = BLOCK_BYTES / (36 * (int64_t)sizeof(float) * (s->in + rows_at_once(s)));
     s->block = s->block < LEAST_BLOCK ? LEAST_BLOCK : min_i64(s->block, MOST_BLOCK);
-    s->block = min_i64(s->block, (s->tiles + s->b->threads - 1) / s->b->threads);
+    int64_t blocks = round_up((s->tiles + s->block - 1) / s->block, s->b->threads);
+    s->block = (s->tiles + blocks - 1) / blocks; /* equal shares */
 }
 
 bool cpu_winograd_fits(const CpuBackend *b, const Node *n) {

@@ -33,10 +33,10 @@ static int out_of_memory(const Param *p, Error *err) {
     return fail(err, DRPO_E_MEMORY, "out of memory for weight '%s'", p->name ? p->name : "(unnamed)");
 }
 
-static float *plain_copy(const Param *p) {
+static float *plain_copy(const CpuBackend *b, const Param *p) {
     size_t n = (size_t)shape_count(p->shape);
     float *copy = aligned_alloc(64, aligned(n * sizeof(float)));
-    if (copy) dtype_to_f32(p->dtype, p->data, 0, n, copy);
+    if (copy) cpu_read_weight(b, p, 0, n, copy);
     return copy;
 }
 
@@ -76,7 +76,7 @@ static int fill_packed(CpuBackend *b, Pack *pack, const_dnnl_memory_desc_t layou
     const Param *p = pack->param;
     pack->bytes = aligned(dnnl_memory_desc_get_size(layout));
     pack->data = aligned_alloc(64, pack->bytes);
-    float *values = in_place(p) ? (float *)(uintptr_t)p->data : plain_copy(p);
+    float *values = in_place(p) ? (float *)(uintptr_t)p->data : plain_copy(b, p);
     dnnl_memory_desc_t from = file_layout(p, layout);
     int code = 0;
     if (!pack->data || !values || !from || dnnl_memory_desc_clone(&pack->layout, layout))
@@ -88,14 +88,14 @@ static int fill_packed(CpuBackend *b, Pack *pack, const_dnnl_memory_desc_t layou
     return code;
 }
 
-static int fill_plain(Pack *pack, Error *err) {
+static int fill_plain(const CpuBackend *b, Pack *pack, Error *err) {
     const Param *p = pack->param;
     if (in_place(p)) {
         pack->data = (void *)(uintptr_t)p->data;
         return 0;
     }
     pack->bytes = aligned((size_t)shape_count(p->shape) * sizeof(float));
-    pack->data = plain_copy(p);
+    pack->data = plain_copy(b, p);
     return pack->data ? 0 : out_of_memory(p, err);
 }
 
@@ -140,7 +140,7 @@ int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pac
     if (found(b, p, kind, layout, out)) return 0;
     Pack *pack = pack_new(p, kind, err);
     if (!pack) return DRPO_E_MEMORY;
-    return finish(b, pack, layout ? fill_packed(b, pack, layout, err) : fill_plain(pack, err), out);
+    return finish(b, pack, layout ? fill_packed(b, pack, layout, err) : fill_plain(b, pack, err), out);
 }
 
 int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,

@@ -67,6 +67,20 @@ static void geglu_grad(float *dx, float *dgate, const float *x, const float *gat
     }
 }
 
+#if defined(__F16C__)
+static void half_to_float(float *y, const void *x, size_t n) {
+    const char *from = x;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(y + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(from + 2 * i))));
+    if (i == n) return;
+    uint16_t rest[8] = {0};
+    float last[8];
+    memcpy(rest, from + 2 * i, 2 * (n - i));
+    _mm256_storeu_ps(last, _mm256_cvtph_ps(_mm_loadu_si128((const void *)rest)));
+    memcpy(y + i, last, (n - i) * sizeof(float));
+}
+#endif
+
 /* Four partial sums hide the latency of addition. */
 static float row_sum(const float *x, size_t n) {
     vf s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
@@ -110,6 +124,9 @@ void PART(elementwise)(SimdKernels *k) {
     k->act_grad = act_grad;
     k->geglu = geglu_all;
     k->geglu_grad = geglu_grad;
+#if defined(__F16C__)
+    k->half_to_float = half_to_float;
+#endif
     k->row_sum = row_sum;
     k->column_sum = column_sum;
 }

@@ -72,6 +72,8 @@ typedef struct SimdKernels {
     void (*geglu)(float *y, const float *x, const float *gate, size_t n);
     void (*geglu_grad)(float *dx, float *dgate, const float *x, const float *gate, const float *dy, size_t n);
 
+    void (*half_to_float)(float *y, const void *x, size_t n); /* f16, any alignment; NULL: no instruction for it */
+
     /* ---- sums ---- */
     float (*row_sum)(const float *x, size_t n);
     void (*column_sum)(float *sum, const float *x, size_t rows, size_t n, size_t stride); /* overwrites sum [n] */
