@@ -5,6 +5,7 @@
 The JSON holds the mean silhouette of each shape of the embedded world on a 16x16 grid, drawn by its own renderer. Stored in the
 program: each template minus its mean, divided by its norm, so that a correlation is one dot product.
 """
+
 import json
 import os
 
@@ -34,7 +35,7 @@ def main():
         for shape, row in zip(shapes, table):
             out.write(f"    {{ /* {shape} */\n")
             for start in range(0, grid * grid, 8):
-                out.write("        " + " ".join(f"{v:.8e}f," for v in row[start:start + 8]) + "\n")
+                out.write("        " + " ".join(f"{v:.8e}f," for v in row[start : start + 8]) + "\n")
             out.write("    },\n")
         out.write("};\n/* clang-format on */\n")
 

@@ -2,6 +2,7 @@
 
 Run from any folder: python3 tools/unicode_tables.py
 """
+
 import os
 import unicodedata
 
@@ -80,7 +81,9 @@ def main():
     text += f"const int unicode_pairs = {len(pairs)};\n"
     text += table(f"const UnicodeClass unicode_class[{len(classes)}]", [f"{{0x{a:x},0x{b:x},{k}}}" for a, b, k in classes])
     text += f"const int unicode_classes = {len(classes)};\n"
-    text += table(f"const UnicodeLower unicode_lower_range[{len(lowers)}]", [f"{{0x{a:x},0x{b:x},{s},{d}}}" for a, b, s, d in lowers])
+    text += table(
+        f"const UnicodeLower unicode_lower_range[{len(lowers)}]", [f"{{0x{a:x},0x{b:x},{s},{d}}}" for a, b, s, d in lowers]
+    )
     text += f"const int unicode_lower_ranges = {len(lowers)};\n"
     with open(OUT, "w", encoding="ascii") as f:
         f.write(text)

@@ -2,6 +2,7 @@
 
 last: states after the final layer norm; penultimate: hidden_states[-2]; pooled: projected state of the first end-of-text token.
 """
+
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -20,14 +21,31 @@ if __name__ == "__main__":
     with torch.no_grad():
         folder = ASSETS + "/tiny-turbo"
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
-        ids = tokenizer(["a photo of a red circle and a blue star", "", "a photo of four moons"], padding="max_length", max_length=32,
-                        truncation=True, return_tensors="pt").input_ids
+        ids = tokenizer(
+            ["a photo of a red circle and a blue star", "", "a photo of four moons"],
+            padding="max_length",
+            max_length=32,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
         tiny = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", attn_implementation="eager").double().eval()
         run(tiny, "clip_tiny", ids)
 
-        config = CLIPTextConfig(vocab_size=60, hidden_size=24, intermediate_size=40, num_hidden_layers=3, num_attention_heads=4,
-                                max_position_embeddings=11, hidden_act="quick_gelu", layer_norm_eps=1e-6, projection_dim=18,
-                                bos_token_id=57, eos_token_id=58, pad_token_id=58, attn_implementation="eager")
+        config = CLIPTextConfig(
+            vocab_size=60,
+            hidden_size=24,
+            intermediate_size=40,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=11,
+            hidden_act="quick_gelu",
+            layer_norm_eps=1e-6,
+            projection_dim=18,
+            bos_token_id=57,
+            eos_token_id=58,
+            pad_token_id=58,
+            attn_implementation="eager",
+        )
         net = randomize(CLIPTextModelWithProjection(config), 500)
         stored = {**config.to_dict(), "architectures": ["CLIPTextModelWithProjection"]}
         write_weights("clip_random", net, stored)

@@ -5,6 +5,7 @@ transformers; left out when the case uses a shipped checkpoint) and io.safetenso
 Weights are rounded to float16 and stored so; the networks then run in float64, so that a stored output has no error but its own
 rounding to float32.
 """
+
 import json
 import os
 

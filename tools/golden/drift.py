@@ -3,6 +3,7 @@
 Each file tests/golden/drift/<theme>.safetensors holds case<i>.x, .pos, .neg, .force, .grad (float32) and .loss [1]; the metadata entry
 case<i> is JSON: kernel, radii, w_pos, w_neg, mask (negatives are the samples themselves: mask their diagonal too) and a note.
 """
+
 import json
 import math
 import os
@@ -38,7 +39,7 @@ def drift(x, pos, neg, kernel, radii, w_pos, w_neg, mask):
     own = torch.zeros(n, n + m + p, dtype=torch.float64)
     own[:, :n].fill_diagonal_(1)
     if mask:
-        own[:, n:2 * n].fill_diagonal_(1)
+        own[:, n : 2 * n].fill_diagonal_(1)
     force = torch.zeros_like(x)
     for radius in radii:
         if kernel == "laplacian":
@@ -49,7 +50,7 @@ def drift(x, pos, neg, kernel, radii, w_pos, w_neg, mask):
             logit = F.normalize(x, dim=1, eps=1e-8) @ F.normalize(targets, dim=1, eps=1e-8).T / radius
         logit = logit - own * 100 / radius
         affinity = (logit.softmax(1) * logit.softmax(0)).clamp_min(1e-6).sqrt() * weight
-        push, pull = affinity[:, :n + m], affinity[:, n + m:]
+        push, pull = affinity[:, : n + m], affinity[:, n + m :]
         coefficient = torch.cat([-push * pull.sum(1, keepdim=True), pull * push.sum(1, keepdim=True)], 1)
         # by differences, so that coincident points move exactly nowhere
         move = torch.stack([c @ (targets - row) for c, row in zip(coefficient, x)]) / unit
@@ -82,7 +83,7 @@ def normal(seed, n, width, scale=1.0, offset=0.0):
 
 def ranked(x, pos, neg):
     """Preference mode: anchors are rows of the samples."""
-    return x, x[:pos].clone(), x[len(x) - neg:].clone()
+    return x, x[:pos].clone(), x[len(x) - neg :].clone()
 
 
 def kernels():
@@ -93,7 +94,12 @@ def kernels():
         reference = x + normal(40 + k, 8, 24, 0.3)
         yield "reference term", x, reference, x.clone(), {"kernel": kernel, "mask": True}
         yield "reference equal to the samples", x, x.clone(), x.clone(), {"kernel": kernel, "mask": True}
-        yield "one radius, unequal weights", *ranked(normal(50 + k, 6, 5), 3, 1), {"kernel": kernel, "radii": (0.1,), "w_pos": 2.0, "w_neg": 1.0}
+        yield "one radius, unequal weights", *ranked(normal(50 + k, 6, 5), 3, 1), {
+            "kernel": kernel,
+            "radii": (0.1,),
+            "w_pos": 2.0,
+            "w_neg": 1.0,
+        }
 
 
 def sizes():

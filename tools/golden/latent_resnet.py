@@ -4,6 +4,7 @@ The published layout differs from the shipped one in three places: more blocks p
 ("layer<n>_blk<b>"), as many norm groups as divide the channels (at most 32), and a standard deviation of
 sqrt(variance + 1e-6) instead of sqrt(max(variance, 1e-6)).
 """
+
 import json
 import re
 
@@ -13,12 +14,23 @@ from safetensors.torch import load_file
 
 from common import ASSETS, normal, randomize, write_io, write_weights
 
-SHIPPED_KEYS = ("latent_mean_8 latent_std_8 latent_mean latent conv1_mean layer1_mean_4 layer1_std_4 layer2 layer3_mean_2 layer3_std_2 "
-                "layer4_mean layer4_std").split()
-RANDOM_KEYS = ("latent latent_std_4 latent_mean conv1 conv1_std_2 layer1 layer1_mean layer1_blk1_std layer1_blk0 layer2_blk2 "
-               "layer2_blk0_mean_4 layer2_blk1_std_4 layer2_std_2 layer3 layer3_mean layer3_std_2 layer3_blk0_mean").split()
-RANDOM_CONFIG = {"in_channels": 4, "layers": [2, 3, 1], "width": [16, 24, 64], "sample_size": 16, "norm_eps": 1e-5, "std_eps": 1e-6,
-                 "std_floor": False}
+SHIPPED_KEYS = (
+    "latent_mean_8 latent_std_8 latent_mean latent conv1_mean layer1_mean_4 layer1_std_4 layer2 layer3_mean_2 layer3_std_2 "
+    "layer4_mean layer4_std"
+).split()
+RANDOM_KEYS = (
+    "latent latent_std_4 latent_mean conv1 conv1_std_2 layer1 layer1_mean layer1_blk1_std layer1_blk0 layer2_blk2 "
+    "layer2_blk0_mean_4 layer2_blk1_std_4 layer2_std_2 layer3 layer3_mean layer3_std_2 layer3_blk0_mean"
+).split()
+RANDOM_CONFIG = {
+    "in_channels": 4,
+    "layers": [2, 3, 1],
+    "width": [16, 24, 64],
+    "sample_size": 16,
+    "norm_eps": 1e-5,
+    "std_eps": 1e-6,
+    "std_floor": False,
+}
 
 
 class Network(torch.nn.Module):
@@ -67,7 +79,9 @@ class Network(torch.nn.Module):
         weight = dict(self.named_parameters())
 
         def norm(x, name):
-            return F.group_norm(x, self.groups(x.shape[1]), weight[name + ".weight"], weight[name + ".bias"], self.config["norm_eps"])
+            return F.group_norm(
+                x, self.groups(x.shape[1]), weight[name + ".weight"], weight[name + ".bias"], self.config["norm_eps"]
+            )
 
         def conv(x, name, stride=1):
             w = weight[name + ".weight"]

@@ -3,6 +3,7 @@
 Two modules have a rank and an alpha of their own, and alpha differs from the rank everywhere, so that a reader that ignores
 either gives another noise estimate. `io.safetensors` holds the inputs and the noise of the adapted network.
 """
+
 import json
 import os
 import shutil
@@ -19,8 +20,14 @@ SPECIAL = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"  # rank 2
 
 
 def config(targets=("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "proj_in", "time_emb_proj")):
-    return LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(targets), init_lora_weights=False,
-                      rank_pattern={SPECIAL: 2}, alpha_pattern={SPECIAL: 7})
+    return LoraConfig(
+        r=RANK,
+        lora_alpha=ALPHA,
+        target_modules=list(targets),
+        init_lora_weights=False,
+        rank_pattern={SPECIAL: 2},
+        alpha_pattern={SPECIAL: 7},
+    )
 
 
 def network():
@@ -57,7 +64,9 @@ def main():
     settings = {k: sorted(v) if isinstance(v, set) else v for k, v in model.peft_config["default"].to_dict().items()}
     settings.update(peft_type="LORA", runtime_config=None)
     settings = {k: v for k, v in settings.items() if v is None or isinstance(v, (bool, int, float, str, list, dict))}
-    StableDiffusionPipeline.save_lora_weights(folder + "/diffusers", unet_lora_layers=tensors, unet_lora_adapter_metadata=settings)
+    StableDiffusionPipeline.save_lora_weights(
+        folder + "/diffusers", unet_lora_layers=tensors, unet_lora_adapter_metadata=settings
+    )
 
     kohya = {}
     for key, value in tensors.items():

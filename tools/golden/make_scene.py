@@ -6,6 +6,7 @@ Writes tests/golden/scene/scene.safetensors: rgb [n,64,64,3] 8-bit, correct [n],
 metadata of picture i. Half are drawn scenes (some judged by a wrong caption), half outputs of the shipped generator with random
 noise, whose blurred and broken shapes exercise the thresholds.
 """
+
 import json
 import os
 import random
@@ -34,14 +35,22 @@ def drawn():
 def generated():
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(os.path.join(ROOT, "assets", "tiny-turbo"), torch_dtype=torch.float32,
-                                                   safety_checker=None, requires_safety_checker=False)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        os.path.join(ROOT, "assets", "tiny-turbo"), torch_dtype=torch.float32, safety_checker=None, requires_safety_checker=False
+    )
     pipe.set_progress_bar_config(disable=True)
     lines = [json.loads(line) for line in open(os.path.join(ROOT, "assets", "prompts", "test.jsonl"))]
     tasks = [lines[i * len(lines) // GENERATED] for i in range(GENERATED)]
     latents = torch.randn(GENERATED, 4, 16, 16, generator=torch.Generator().manual_seed(3))
-    pictures = pipe([t["prompt"] for t in tasks], num_inference_steps=1, guidance_scale=0.0, latents=latents, output_type="np",
-                    height=64, width=64).images
+    pictures = pipe(
+        [t["prompt"] for t in tasks],
+        num_inference_steps=1,
+        guidance_scale=0.0,
+        latents=latents,
+        output_type="np",
+        height=64,
+        width=64,
+    ).images
     for picture, task in zip(pictures, tasks):
         yield np.round(picture * 255).astype(np.uint8), task
 
@@ -56,8 +65,11 @@ def main():
         soft.append(verifier.soft(found, task))
     folder = os.path.join(ROOT, "tests", "golden", "scene")
     os.makedirs(folder, exist_ok=True)
-    save_file({"rgb": np.stack([rgb for rgb, _ in cases]), "correct": np.array(correct, np.uint8), "soft": np.array(soft, np.float32)},
-              os.path.join(folder, "scene.safetensors"), metadata={f"task{i}": json.dumps(t) for i, (_, t) in enumerate(cases)})
+    save_file(
+        {"rgb": np.stack([rgb for rgb, _ in cases]), "correct": np.array(correct, np.uint8), "soft": np.array(soft, np.float32)},
+        os.path.join(folder, "scene.safetensors"),
+        metadata={f"task{i}": json.dumps(t) for i, (_, t) in enumerate(cases)},
+    )
     print(len(cases), "pictures,", int(np.sum(correct)), "correct, mean soft score", float(np.mean(soft)))
 
 

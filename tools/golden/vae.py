@@ -1,4 +1,5 @@
 """Golden cases of AutoencoderKL: decoding (latents are already divided by the scaling factor) and the moments of encoding."""
+
 import torch
 from diffusers import AutoencoderKL
 
@@ -10,9 +11,21 @@ def blocks(n):
 
 
 RANDOM = {
-    "vae_random": dict(block_out_channels=(8, 8, 16, 16), layers_per_block=2, norm_num_groups=4, scaling_factor=0.18215, **blocks(4)),
-    "vae_plain": dict(block_out_channels=(8, 12), layers_per_block=1, norm_num_groups=2, latent_channels=6, scaling_factor=0.5,
-                      shift_factor=0.1, use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False, **blocks(2)),
+    "vae_random": dict(
+        block_out_channels=(8, 8, 16, 16), layers_per_block=2, norm_num_groups=4, scaling_factor=0.18215, **blocks(4)
+    ),
+    "vae_plain": dict(
+        block_out_channels=(8, 12),
+        layers_per_block=1,
+        norm_num_groups=2,
+        latent_channels=6,
+        scaling_factor=0.5,
+        shift_factor=0.1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+        **blocks(2)
+    ),
 }
 
 
@@ -21,8 +34,11 @@ def run(vae, case, seed, height, width):
     factor = 2 ** (len(c.block_out_channels) - 1)
     latents = normal(seed, 2, c.latent_channels, height, width)
     image = (0.5 * normal(seed + 1, 2, 3, height * factor, width * factor)).clamp(-1, 1).float().double()
-    write_io(case, {"latents": latents, "image": image},
-             {"image": vae.decode(latents).sample, "moments": vae.encode(image).latent_dist.parameters})
+    write_io(
+        case,
+        {"latents": latents, "image": image},
+        {"image": vae.decode(latents).sample, "moments": vae.encode(image).latent_dist.parameters},
+    )
 
 
 if __name__ == "__main__":
