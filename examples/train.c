@@ -37,6 +37,8 @@ int main(int argc, char **argv) {
     if (code == 0) code = drpo_config_set(c, "reward", "callback:red");
     if (code == 0) code = drpo_config_set(c, "out", argc > 1 ? argv[1] : "runs/red");
     if (code == 0) code = drpo_config_set(c, "steps", argc > 2 ? argv[2] : "10");
+    if (code == 0) code = drpo_config_set(c, "candidates", "8");
+    if (code == 0) code = drpo_config_set(c, "prompts-per-step", "4");
     if (code == 0) code = drpo_config_set(c, "eval-every", "0");
     if (code == 0) code = drpo_run(c, &callbacks);
     if (code < 0) fprintf(stderr, "%s: %s\n", drpo_error_text(code), drpo_config_error(c));
