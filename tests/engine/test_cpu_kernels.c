@@ -158,13 +158,13 @@ static void assert_close(const char *what, const Result *got, const Result *expe
 
 /* ---- nets of the backend's own kernels ---- */
 static void long_attention(Net *net) {
-    Value q = leaf(net, shape3(2, 193, 72), 2, 0), k = leaf(net, shape3(2, 300, 72), 2, 0);
+    Value q = leaf(net, shape3(2, 191, 72), 2, 0), k = leaf(net, shape3(2, 300, 72), 2, 0);
     net->y = attention(net->g, q, k, leaf(net, shape3(2, 300, 72), 1, 0), 3, false);
 }
 
 static void causal_attention(Net *net) {
-    Value q = leaf(net, shape3(2, 201, 40), 2, 0), k = leaf(net, shape3(2, 201, 40), 2, 0);
-    net->y = attention(net->g, q, k, leaf(net, shape3(2, 201, 40), 1, 0), 2, true);
+    Value q = leaf(net, shape3(2, 301, 38), 2, 0), k = leaf(net, shape3(2, 301, 38), 2, 0);
+    net->y = attention(net->g, q, k, leaf(net, shape3(2, 301, 38), 1, 0), 2, true);
 }
 
 static void shared_text(Net *net) {

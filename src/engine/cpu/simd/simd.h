@@ -30,7 +30,7 @@ typedef struct AttentionTask {
     float *work; /* attention_work() floats, 64-byte aligned */
 } AttentionTask;
 
-enum { ATTENTION_QUERIES = 64, ATTENTION_KEYS = 128 };
+enum { ATTENTION_QUERIES = 64, ATTENTION_KEYS = 256 };
 /* Floats of scratch for one thread. */
 static inline size_t attention_work(int d) {
     size_t tile = (size_t)ATTENTION_KEYS * ATTENTION_QUERIES, row = (size_t)ATTENTION_QUERIES;
