@@ -50,9 +50,34 @@ static void transpose_in(float *t, const float *x, size_t stride, int queries, i
     }
 }
 
-/* t [d, COLUMNS] -> x [queries, d], lane c times by[c] */
+typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+INLINE void transpose4(v4 *out, v4 a, v4 b, v4 c, v4 d) {
+    v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    v4 ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    out[0] = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    out[1] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    out[2] = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+    out[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
+/* t [d, COLUMNS] -> x [queries, d], lane c times by[c]; in blocks of 4 x 4 */
 static void transpose_out(float *x, size_t stride, const float *t, int queries, int d, const float *by) {
-    for (int c = 0; c < queries; c++)
+    int whole = d / 4 * 4, c = 0;
+    for (; c + 4 <= queries; c += 4) {
+        float *row = x + (size_t)c * stride;
+        v4 factor = *(const v4 *)(by + c);
+        for (int i = 0; i < whole; i += 4) {
+            const float *from = t + (size_t)i * COLUMNS + c;
+            v4 block[4];
+            transpose4(block, *(const v4 *)from * factor, *(const v4 *)(from + COLUMNS) * factor,
+                       *(const v4 *)(from + 2 * COLUMNS) * factor, *(const v4 *)(from + 3 * COLUMNS) * factor);
+            for (int k = 0; k < 4; k++) *(v4 *)(row + (size_t)k * stride + i) = block[k];
+        }
+        for (int i = whole; i < d; i++)
+            for (int k = 0; k < 4; k++) row[(size_t)k * stride + i] = t[(size_t)i * COLUMNS + c + k] * by[c + k];
+    }
+    for (; c < queries; c++)
         for (int i = 0; i < d; i++) x[(size_t)c * stride + i] = t[(size_t)i * COLUMNS + c] * by[c];
 }
 
