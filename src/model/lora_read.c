@@ -28,6 +28,7 @@ typedef struct Reader {
     Slot *slot; /* [known->n_pair] */
     float scale;
     Error *err;
+    bool folder; /* the path names a PEFT folder, which must hold adapter_config.json */
 } Reader;
 
 /* ---- where the file and its settings are ---- */
@@ -35,7 +36,8 @@ typedef struct Reader {
 static int find_file(Reader *r, const char *path, const char **file) {
     static const char *const names[] = {"adapter_model.safetensors", "pytorch_lora_weights.safetensors"};
     *file = path;
-    if (!dir_exists(path)) return 0;
+    r->folder = dir_exists(path);
+    if (!r->folder) return 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         *file = path_join(r->arena, path, names[i]);
         if (!*file) return fail(r->err, DRPO_E_MEMORY, "%s: out of memory", path);
@@ -50,7 +52,8 @@ static const char *beside(Reader *r, const char *file, const char *name) {
     return arena_printf(r->arena, "%.*s/%s", (int)(slash - file), file, name);
 }
 
-/* PEFT's keys carry no alpha, so they are useless without the file beside them. */
+/* PEFT's alpha stands in the file beside the weights; a bare file of PEFT keys has alpha = rank, as everywhere else
+ * that none is told. */
 static int find_settings(Reader *r, const char *file) {
     bool peft = safetensors_count(r->file) > 0 && strncmp(safetensors_at(r->file, 0)->name, "base_model.", 11) == 0;
     const char *text = safetensors_metadata(r->file, "lora_adapter_metadata");
@@ -58,8 +61,7 @@ static int find_settings(Reader *r, const char *file) {
     if (peft) {
         r->where = beside(r, file, "adapter_config.json");
         if (!r->where) return fail(r->err, DRPO_E_MEMORY, "%s: out of memory", file);
-        if (!file_exists(r->where))
-            return fail(r->err, DRPO_E_INPUT, "%s: adapter_config.json must lie beside it, alpha stands there", file);
+        if (!r->folder && !file_exists(r->where)) return 0;
         return json_load_path(r->where, &r->config, r->err);
     }
     if (!text) return 0;

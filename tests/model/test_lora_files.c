@@ -151,6 +151,10 @@ static void test_wrong_settings(void **state) {
     put_file(in_dir(fresh_dir("lora_settings", folder), "adapter_model.safetensors"), tensors.data, tensors.size);
     file_unmap(&tensors);
     assert_fails(lora_read(folder, 1, known, &a, &err), DRPO_E_INPUT, "adapter_config.json", err);
+    assert_ok(lora_read(in_dir(folder, "adapter_model.safetensors"), 1, known, &a, &err),
+              err); /* a bare file: alpha = rank */
+    assert_true(a->n_pair > 0 && a->pair[0].scale == 1);
+    lora_free(a);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         json_t *settings;
         assert_ok(json_load_path(GOLDEN_DIR "/lora/peft/adapter_config.json", &settings, &err), err);

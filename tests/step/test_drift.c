@@ -228,6 +228,26 @@ static void test_near_duplicates_far_from_origin(void **state) {
     free(neg);
 }
 
+/* At a radius of 1e-7 rows one rounding step apart must keep their distance: products of rows of norm 7000 do not know
+ * it. */
+static void test_rows_one_rounding_step_apart(void **state) {
+    (void)state;
+    const size_t n = 12, d = 48;
+    const float radii[] = {1e-7f};
+    float *x = random_rows(7, n, d, 0, 1000), *pos = random_rows(8, n, d, 0, 1000),
+          *neg = random_rows(9, n, d, 0, 1000);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < d; k++) {
+            pos[i * d + k] = nextafterf(x[i * d + k], 1e9f);
+            neg[i * d + k] = k % 3 ? x[i * d + k] : nextafterf(x[i * d + k], -1e9f);
+        }
+    const DriftInput in = {x, pos, neg, n, n, n, d, 3000, 3000, radii, 1, 0, false, false};
+    check_against_naive(&in, 1e-4); /* pull and push nearly cancel in float32 sums */
+    free(x);
+    free(pos);
+    free(neg);
+}
+
 /* ---- golden files ---- */
 
 static const SafeTensor *golden_tensor(const SafeFile *f, const char *name, const char *part) {
@@ -630,6 +650,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_agrees_with_naive_float64),
         cmocka_unit_test(test_near_duplicates_far_from_origin),
+        cmocka_unit_test(test_rows_one_rounding_step_apart),
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_gradient_is_that_of_the_regression),
         cmocka_unit_test(test_one_radius_has_loss_one),
