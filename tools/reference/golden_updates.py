@@ -4,7 +4,7 @@
                          is from the float64 one (the floor below which a float32 comparison tells nothing)
   prompts.jsonl          two prompts for each update, in their order
   noise.safetensors      noise [steps,prompts,K,4,16,16]
-  lora_init.safetensors  the adapter before the first update, PEFT names
+  lora_init.safetensors  the adapter before the first update, PEFT names; adapter_config.json holds its rank and alpha
   updates.safetensors    grad.<PEFT name>: gradient of update 1 before clipping; step1.<name>, step<last>.<name>: weights after it;
                          loss, preference, reference, norm [steps]; scores [steps,prompts,K]
 
@@ -110,10 +110,27 @@ def main():
     write(settings, steps, start, result, floor)
 
 
+def write_adapter_config(settings):
+    config = {
+        "peft_type": "LORA",
+        "r": settings.lora_rank,
+        "lora_alpha": settings.lora_alpha,
+        "target_modules": list(settings.lora_targets),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+    }
+    with open(OUT + "/adapter_config.json", "w") as f:
+        json.dump(config, f, indent=1)
+        f.write("\n")
+
+
 def write(settings, steps, start, result, floor):
     os.makedirs(OUT, exist_ok=True)
     save_file({"noise": torch.stack([s[1] for s in steps]).contiguous()}, OUT + "/noise.safetensors")
-    save_file({k: v.contiguous() for k, v in start.items()}, OUT + "/lora_init.safetensors", {"lora_alpha": str(RANK)})
+    save_file({k: v.half().contiguous() for k, v in start.items()}, OUT + "/lora_init.safetensors")
+    write_adapter_config(settings)
     save_file({k: v.float().contiguous() for k, v in result.items()}, OUT + "/updates.safetensors")
     with open(OUT + "/prompts.jsonl", "w") as f:
         f.writelines(json.dumps(m) + "\n" for s in steps for m in s[0])
