@@ -94,6 +94,11 @@ Value slice(Graph *g, Value x, int axis, int64_t start, int64_t length) {
 Value embed(Graph *g, Value ids, Value table) { return append2(g, OP_EMBED, (Attr){0}, ids, table); }
 Value upsample2x(Graph *g, Value x) { return append1(g, OP_UPSAMPLE2X, (Attr){0}, x, (Shape){0}); }
 
+Value pixel_unshuffle(Graph *g, Value x, int q) {
+    return append1(g, OP_PIXEL_UNSHUFFLE, (Attr){.pool = q}, x, (Shape){0});
+}
+Value pixel_shuffle(Graph *g, Value x, int q) { return append1(g, OP_PIXEL_SHUFFLE, (Attr){.pool = q}, x, (Shape){0}); }
+
 /* ---- reductions ---- */
 Value sum_to(Graph *g, Value x, Shape s) { return append1(g, OP_SUM_TO, (Attr){0}, x, s); }
 Value broadcast_to(Graph *g, Value x, Shape s) { return append1(g, OP_BROADCAST_TO, (Attr){0}, x, s); }

@@ -47,7 +47,7 @@ typedef struct Attr {
     bool trans_a, trans_b; /* MATMUL */
     bool causal;           /* ATTENTION */
     bool floor;            /* POOL_STD: sqrt(max(var, eps)) instead of sqrt(max(var,0) + eps) */
-    int pool;              /* AVG_POOL, POOL_STD: cell size q */
+    int pool;              /* AVG_POOL, POOL_STD, PIXEL_(UN)SHUFFLE: cell size q */
 } Attr;
 
 enum { MAX_INPUTS = 6 };
@@ -112,6 +112,11 @@ Value concat(Graph *g, Value a, Value b, int axis);
 Value slice(Graph *g, Value x, int axis, int64_t start, int64_t length);
 Value embed(Graph *g, Value ids, Value table); /* ids I32 [N,T], table [V,C] -> [N,T,C] */
 Value upsample2x(Graph *g, Value x);           /* nearest, [N,C,H,W] -> [N,C,2H,2W] */
+
+/* Cells of q x q pixels become one pixel of q*q times the channels (channel c of pixel (i,j) at c q^2 + i q + j), and
+ * back. */
+Value pixel_unshuffle(Graph *g, Value x, int q); /* [N,C,H,W] -> [N,C q^2,H/q,W/q] */
+Value pixel_shuffle(Graph *g, Value x, int q);   /* [N,C q^2,H,W] -> [N,C,q H,q W] */
 
 /* ---- reductions ---- */
 Value sum_to(Graph *g, Value x, Shape s); /* inverse of broadcasting: sums where s has 1 */

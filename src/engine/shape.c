@@ -196,6 +196,22 @@ bool shape_pool(Node *n, Shape target, char reason[REASON]) {
     return true;
 }
 
+bool shape_unshuffle(Node *n, Shape target, char reason[REASON]) {
+    if (!shape_pool(n, target, reason)) return false;
+    n->shape.dim[1] *= n->attr.pool * n->attr.pool;
+    return true;
+}
+
+bool shape_shuffle(Node *n, Shape target, char reason[REASON]) {
+    (void)target;
+    if (!rank_is(n, 0, 4, reason)) return false;
+    Shape x = n->in[0]->shape;
+    int q = n->attr.pool;
+    if (q < 1 || x.dim[1] % (q * q)) return refuse(reason, "the channels do not fill cells of %d x %d", q, q);
+    n->shape = shape4(x.dim[0], x.dim[1] / (q * q), x.dim[2] * q, x.dim[3] * q);
+    return true;
+}
+
 /* One of the shapes is the other with some dimensions replaced by 1. */
 static bool broadcasts(Shape small, Shape large) {
     if (small.rank != large.rank) return false;

@@ -2,7 +2,8 @@
  *
  *     x = relu(gn1(conv1 z));  block: relu(x + gn2(conv2 relu(gn1(conv1 x))));  x = gn(x) after each stage
  *
- * A key names a map and how to pool it: "layer3" (every position), "layer3_mean", "layer3_std_2" (cells of 2x2).
+ * A key names a map and how to pool it: "layer3" (every position), "layer3_mean", "layer3_std_2" (cells of 2x2),
+ * "latent_patch_8" (every number of a cell of 8x8 as one token).
  * Nothing deeper than the deepest key is built. */
 #include "model/latent_resnet.h"
 
@@ -12,7 +13,7 @@
 
 enum { MAX_KEYS = 64, NAME_LENGTH = 96, LATENT = -2, STEM = -1, STAGE_END = 1 << 20 };
 
-typedef enum Pooling { POOL_NONE, POOL_MEAN, POOL_DEVIATION } Pooling;
+typedef enum Pooling { POOL_NONE, POOL_MEAN, POOL_DEVIATION, POOL_PATCH } Pooling;
 
 /* Where in the network a key's map lies: stage LATENT, STEM or 0.., block b or STAGE_END (after the stage's norm). */
 typedef struct Key {
@@ -50,17 +51,24 @@ static bool parse_key(const char *text, const LatentResnetConfig *c, Key *key) {
     char map[NAME_LENGTH];
     if (strlen(text) >= sizeof map) return false;
     strcpy(map, text);
-    char *mean = strstr(map, "_mean"), *deviation = strstr(map, "_std");
-    char *suffix = mean ? mean : deviation;
+    static const struct {
+        const char *suffix;
+        Pooling pooling;
+    } poolings[] = {{"_mean", POOL_MEAN}, {"_std", POOL_DEVIATION}, {"_patch", POOL_PATCH}};
     int cell = 0;
-    if (suffix) {
-        const char *size = suffix + strlen(mean ? "_mean" : "_std");
+    key->pooling = POOL_NONE;
+    for (size_t i = 0; i < sizeof poolings / sizeof *poolings && key->pooling == POOL_NONE; i++) {
+        char *suffix = strstr(map, poolings[i].suffix);
+        if (!suffix) continue;
+        const char *size = suffix + strlen(poolings[i].suffix);
         *suffix = 0;
+        key->pooling = poolings[i].pooling;
         int end = 0;
         if (*size && (sscanf(size, "_%d%n", &cell, &end) != 1 || size[end] || cell < 2)) return false;
     }
-    if (!parse_map(map, c, key)) return false;
-    key->pooling = !suffix ? POOL_NONE : mean ? POOL_MEAN : POOL_DEVIATION;
+    Pooling pooling = key->pooling;
+    if (!parse_map(map, c, key) || (pooling == POOL_PATCH && cell == 0)) return false;
+    key->pooling = pooling;
     key->cell = cell;
     return true;
 }
@@ -72,7 +80,8 @@ static int unknown_key(const LatentResnetConfig *c, const char *key, Error *err)
     return fail(
         err, DRPO_E_INPUT,
         "feature key '%s' is unknown; maps: latent, conv1, layer1..layer%d, layer<n>_blk<b> (blocks per layer: %s); "
-        "each plain or with _mean, _std, _mean_<q>, _std_<q> for cells of q x q, q >= 2",
+        "each plain or with _mean, _std, or for cells of q x q, q >= 2: _mean_<q>, _std_<q>, _patch_<q> (all its "
+        "numbers)",
         key, c->stages, blocks);
 }
 
@@ -105,6 +114,8 @@ static int pool(Resnet *r, Value map, const Key *key, const char *text, Value *o
         return cell_error(text, key->cell, height, width, err);
     else if (key->pooling == POOL_MEAN)
         pooled = avg_pool(g, map, cell);
+    else if (key->pooling == POOL_PATCH)
+        pooled = pixel_unshuffle(g, map, cell);
     else if (key->pooling == POOL_DEVIATION)
         pooled = pool_std(g, map, cell, r->c->std_eps, r->c->std_floor);
     *out = to_tokens(g, pooled);

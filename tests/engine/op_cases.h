@@ -158,6 +158,12 @@ static inline Value case_embed(CaseGraph *c) {
 static inline Value case_upsample(CaseGraph *c) { return upsample2x(c->g, case_input(c, c->row->a)); }
 static inline Value case_sum_to(CaseGraph *c) { return sum_to(c->g, case_input(c, c->row->a), c->row->b); }
 static inline Value case_broadcast_to(CaseGraph *c) { return broadcast_to(c->g, case_input(c, c->row->a), c->row->b); }
+static inline Value case_unshuffle(CaseGraph *c) {
+    return pixel_unshuffle(c->g, case_input(c, c->row->a), c->row->attr.pool);
+}
+static inline Value case_shuffle(CaseGraph *c) {
+    return pixel_shuffle(c->g, case_input(c, c->row->a), c->row->attr.pool);
+}
 static inline Value case_avg_pool(CaseGraph *c) { return avg_pool(c->g, case_input(c, c->row->a), c->row->attr.pool); }
 
 static inline Value case_pool_std(CaseGraph *c) {
@@ -303,6 +309,9 @@ static const OpCase op_cases[] = {
     {"broadcast images", case_broadcast_to, .a = S4(1, 3, 2, 2), .b = S4(3, 3, 2, 2)},
     {"broadcast channels", case_broadcast_to, .a = S4(2, 3, 1, 1), .b = S4(2, 3, 4, 5)},
     {"broadcast rows", case_broadcast_to, .a = S2(1, 7), .b = S2(5, 7)},
+    {"pixel unshuffle", case_unshuffle, .a = S4(2, 3, 6, 4), .attr = {.pool = 2}},
+    {"pixel unshuffle 3", case_unshuffle, .a = S4(1, 2, 6, 9), .attr = {.pool = 3}},
+    {"pixel shuffle", case_shuffle, .a = S4(2, 12, 3, 2), .attr = {.pool = 2}},
     {"average pool", case_avg_pool, .a = S4(2, 5, 6, 4), .attr = {.pool = 2}},
     {"average pool whole map", case_avg_pool, .a = S4(2, 3, 4, 4), .attr = {.pool = 4}},
     {"average pool 3", case_avg_pool, .a = S4(1, 3, 6, 9), .attr = {.pool = 3}},

@@ -30,6 +30,7 @@ Prepare cpu_layer_norm, cpu_layer_norm_dx, cpu_layer_norm_dwb;                  
 Prepare cpu_concat, cpu_slice, cpu_pad_axis, cpu_embed, cpu_embed_grad, cpu_upsample,
     cpu_upsample_grad;                                                    /* op_layout.c */
 Prepare cpu_sum_to, cpu_broadcast_to;                                     /* op_reduce.c */
+Prepare cpu_pixel_unshuffle, cpu_pixel_shuffle;
 Prepare cpu_avg_pool, cpu_avg_pool_grad, cpu_pool_std, cpu_pool_std_grad; /* op_pool.c */
 
 /* A zeroed state for k with b as its first member; released with free(). */

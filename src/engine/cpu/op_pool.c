@@ -65,6 +65,33 @@ static int run_avg_grad(const Kernel *k, void *out, void *const *in, void *works
     return 0;
 }
 
+/* Channel c of pixel j of a cell <-> channel c q^2 + j of the cell's one pixel. */
+static int run_unshuffle(const Kernel *k, void *out, void *const *in, void *workspace) {
+    (void)workspace;
+    const Pool *s = k->state;
+    int64_t pixels = s->q * s->q;
+    FOR_CELLS(s) {
+        const float *x = floats(in[0]) + cell_at(s, i);
+        float *y = floats(out) + i * s->c * pixels;
+        for (int64_t j = 0; j < pixels; j++)
+            for (int64_t c = 0; c < s->c; c++) y[c * pixels + j] = x[pixel_at(s, j) + c];
+    }
+    return 0;
+}
+
+static int run_shuffle(const Kernel *k, void *out, void *const *in, void *workspace) {
+    (void)workspace;
+    const Pool *s = k->state;
+    int64_t pixels = s->q * s->q;
+    FOR_CELLS(s) {
+        const float *x = floats(in[0]) + i * s->c * pixels;
+        float *y = floats(out) + cell_at(s, i);
+        for (int64_t j = 0; j < pixels; j++)
+            for (int64_t c = 0; c < s->c; c++) y[pixel_at(s, j) + c] = x[c * pixels + j];
+    }
+    return 0;
+}
+
 static int run_std(const Kernel *k, void *out, void *const *in, void *workspace) {
     (void)workspace;
     const Pool *s = k->state;
@@ -115,6 +142,12 @@ static int prepare(CpuBackend *b, const Node *n, Shape image, Kernel *k,
     return 0;
 }
 
+int cpu_pixel_unshuffle(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
+    return prepare(b, n, n->in[0]->shape, k, run_unshuffle, err);
+}
+int cpu_pixel_shuffle(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
+    return prepare(b, n, n->shape, k, run_shuffle, err);
+}
 int cpu_avg_pool(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     return prepare(b, n, n->in[0]->shape, k, run_avg, err);
 }

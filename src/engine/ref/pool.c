@@ -19,6 +19,21 @@ void ref_upsample2x_grad(const Node *n, double *out, double *const *in) {
     }
 }
 
+void ref_pixel_unshuffle(const Node *n, double *out, double *const *in) {
+    View4 y = view4(n, out), x = view4(n->in[0], in[0]);
+    int q = n->attr.pool;
+    EACH4(y) {
+        int64_t pixel = b % (q * q);
+        *at4(&y, a, b, c, d) = *at4(&x, a, b / (q * q), c * q + pixel / q, d * q + pixel % q);
+    }
+}
+
+void ref_pixel_shuffle(const Node *n, double *out, double *const *in) {
+    View4 y = view4(n, out), x = view4(n->in[0], in[0]);
+    int q = n->attr.pool;
+    EACH4(y) * at4(&y, a, b, c, d) = *at4(&x, a, b * q * q + c % q * q + d % q, c / q, d / q);
+}
+
 typedef struct Cell {
     double mean, var;
 } Cell;
