@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -142,7 +143,8 @@ int run_folder_find(Config *c, Arena *a, const Log *log, RunFolder *out, Error *
     for (size_t n = strlen(out->path); n > 1 && out->path[n - 1] == '/'; n--) out->path[n - 1] = 0;
     if (config_text(c, OPT_RESUME)[0]) return find_resumed(out, c, a, log, err);
     if (out->path[0] == 0) return default_path(out, a, err);
-    if (file_exists(out->path)) return fail(err, DRPO_E_USAGE, "--out %s: is a file, not a folder", out->path);
+    if (access(out->path, F_OK) == 0 && !dir_exists(out->path))
+        return fail(err, DRPO_E_USAGE, "--out %s: is a file, not a folder", out->path);
     int entries = 0;
     if (dir_exists(out->path)) TRY(each_entry(out->path, visit_count, &entries, err));
     if (entries == 0) return 0;
