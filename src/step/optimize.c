@@ -49,7 +49,7 @@ static double squared_norm(const float *grad, size_t count) {
     return sum;
 }
 
-int optimizer_update(Optimizer *o, float *values, float *grad, double *norm, Error *err) {
+int optimizer_update(Optimizer *o, float *values, const float *grad, double *norm, Error *err) {
     const double length = sqrt(squared_norm(grad, o->count));
     if (norm) *norm = length;
     if (!isfinite(length))
@@ -62,7 +62,7 @@ int optimizer_update(Optimizer *o, float *values, float *grad, double *norm, Err
     const float correction = (float)sqrt(1 - pow(beta2, t));
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < o->count; i++) {
-        const float g = grad[i] *= clip;
+        const float g = grad[i] * clip;
         o->m[i] += (1 - beta1) * (g - o->m[i]);
         o->v[i] = beta2 * o->v[i] + (1 - beta2) * g * g;
         values[i] = keep * values[i] - size * o->m[i] / (sqrtf(o->v[i]) / correction + eps);
