@@ -5,9 +5,9 @@
  *     if (drpo_run(c, &callbacks) < 0) fprintf(stderr, "%s\n", drpo_config_error(c));
  *     drpo_config_free(c);
  *
- * The only public header. Every verb of the command line is a drpo_config plus drpo_run(); drpo_model is for programs that
- * want images without files. Nothing here prints, exits or keeps global state. Functions that can fail return 0 or a negative
- * DRPO_E_* code; the matching text says what to mend. A handle may be used by one thread at a time. */
+ * The only public header. Every verb of the command line is a drpo_config plus drpo_run(); drpo_model is for programs
+ * that want images without files. Nothing here prints, exits or keeps global state. Functions that can fail return 0 or
+ * a negative DRPO_E_* code; the matching text says what to mend. A handle may be used by one thread at a time. */
 #ifndef DRPO_H
 #define DRPO_H
 
@@ -47,7 +47,8 @@ typedef enum drpo_error {
 DRPO_API const char *drpo_error_text(int code); /* "wrong option or value", ... */
 DRPO_API const char *drpo_version(void);
 
-/* ---- jobs: what the command line runs -------------------------------------------------------------------------------- */
+/* ---- jobs: what the command line runs
+ * -------------------------------------------------------------------------------- */
 
 typedef enum drpo_verb {
     DRPO_TRAIN,
@@ -82,18 +83,19 @@ typedef struct drpo_progress {
     double reward;            /* mean of the last update's candidates (training reward) */
     double images_per_second; /* candidates generated, scored and learned from */
     double seconds_left;
-    const char *line;         /* one ready line for people, no newline */
+    const char *line; /* one ready line for people, no newline */
 } drpo_progress;
 
 /* Scores `count` images of one prompt: rgb [count,height,width,3] 8-bit, metadata: the prompt's JSON line or NULL.
  * Higher is better. Returns 0, or nonzero when it could not score. */
-typedef int (*drpo_reward_fn)(void *user, const char *prompt, const char *metadata, const uint8_t *rgb, int count, int height,
-                              int width, float *scores);
+typedef int (*drpo_reward_fn)(void *user, const char *prompt, const char *metadata, const uint8_t *rgb, int count,
+                              int height, int width, float *scores);
 
 typedef struct drpo_callbacks {
     void (*progress)(void *user, const drpo_progress *p); /* after every update; may be NULL */
-    void (*message)(void *user, int level, const char *text); /* 0 info, 1 warning, 2 a line of the verb's result (stdout) */
-    int (*cancelled)(void *user);                         /* nonzero: save and stop; may be NULL */
+    void (*message)(void *user, int level,
+                    const char *text); /* 0 info, 1 warning, 2 a line of the verb's result (stdout) */
+    int (*cancelled)(void *user);      /* nonzero: save and stop; may be NULL */
     void *user;
 } drpo_callbacks;
 
@@ -101,20 +103,23 @@ typedef struct drpo_callbacks {
 DRPO_API int drpo_config_reward(drpo_config *c, const char *name, drpo_reward_fn fn, void *user);
 DRPO_API int drpo_run(drpo_config *c, const drpo_callbacks *callbacks); /* callbacks may be NULL */
 
-/* ---- images in memory ------------------------------------------------------------------------------------------------ */
+/* ---- images in memory
+ * ------------------------------------------------------------------------------------------------ */
 
 typedef struct drpo_model drpo_model;
 
-/* `folder`: diffusers layout; `lora`: adapter file or folder, optionally ":scale", or NULL; `threads` 0: one per core. `error`
- * (at least 256 bytes, may be NULL) receives the text of a failure. */
-DRPO_API int drpo_model_open(const char *folder, const char *lora, int threads, drpo_model **model, char *error, size_t error_size);
+/* `folder`: diffusers layout; `lora`: adapter file or folder, optionally ":scale", or NULL; `threads` 0: one per core.
+ * `error` (at least 256 bytes, may be NULL) receives the text of a failure. */
+DRPO_API int drpo_model_open(const char *folder, const char *lora, int threads, drpo_model **model, char *error,
+                             size_t error_size);
 DRPO_API void drpo_model_free(drpo_model *m);
 DRPO_API int drpo_model_size(const drpo_model *m, int *height, int *width); /* of its images, in pixels */
 /* `count` images of one prompt; image i uses seed + i. rgb [count,height,width,3] 8-bit, written by the call. */
 DRPO_API int drpo_model_sample(drpo_model *m, const char *prompt, uint64_t seed, int count, uint8_t *rgb, char *error,
                                size_t error_size);
 
-/* ---- the drift itself ------------------------------------------------------------------------------------------------ */
+/* ---- the drift itself
+ * ------------------------------------------------------------------------------------------------ */
 
 typedef struct {
     const float *radii;
@@ -124,8 +129,8 @@ typedef struct {
     int mask_negative_self;
 } drpo_drift_options;
 
-/* x [n,d], pos [p,d], neg [m,d] row-major f32; force, grad [n,d] may be NULL; returns 0 or a negative error code. `grad` is
- * d(loss)/dx of the mean squared drift loss, `loss` (may be NULL) its value. */
+/* x [n,d], pos [p,d], neg [m,d] row-major f32; force, grad [n,d] may be NULL; returns 0 or a negative error code.
+ * `grad` is d(loss)/dx of the mean squared drift loss, `loss` (may be NULL) its value. */
 DRPO_API int drpo_drift(const float *x, size_t n, const float *pos, size_t p, const float *neg, size_t m, size_t d,
                         const drpo_drift_options *opt, float *force, float *grad, double *loss);
 

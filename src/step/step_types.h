@@ -32,11 +32,11 @@ typedef struct DriftOptions {
     int kernel; /* 0 laplacian, 1 rbf, 2 cosine */
     float radii[MAX_RADII];
     int n_radii;
-    float w_pos, w_neg; /* preference term */
+    float w_pos, w_neg;     /* preference term */
     float w_ref, w_ref_neg; /* reference term */
-    float lambda_ref;   /* 0: no reference term */
-    bool mask_reference; /* mask the paired reference entry too (not in the paper) */
-    float latent_l2;     /* weight of MSE(x0, reference x0), an anchor without a kernel; 0: none */
+    float lambda_ref;       /* 0: no reference term */
+    bool mask_reference;    /* mask the paired reference entry too (not in the paper) */
+    float latent_l2;        /* weight of MSE(x0, reference x0), an anchor without a kernel; 0: none */
 } DriftOptions;
 
 /* One feature key of all candidates of a prompt: [K, tokens, dim]. */
@@ -47,15 +47,26 @@ typedef struct FeatureSet {
 
 /* What one update reports. */
 typedef struct StepStats {
-    double reward_mean, reward_std, reward_best, reward_worst; /* of the ensemble's raw values, weighted mean over rewards */
-    double raw_mean[MAX_REWARDS];                              /* of each reward */
+    double reward_mean, reward_std, reward_best,
+        reward_worst;             /* of the ensemble's raw values, weighted mean over rewards */
+    double raw_mean[MAX_REWARDS]; /* of each reward */
     double pref_loss, ref_loss, feature_scale, grad_norm, lr;
     double latent_distance; /* RMS distance to the base on the same noise; 0 without --latent-l2 */
-    double diversity;   /* mean pairwise RMS distance of candidates' latents */
+    double diversity;       /* mean pairwise RMS distance of candidates' latents */
     int prompts_used, prompts_skipped, candidates;
-    double seconds[8];  /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
+    double seconds[8]; /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
 } StepStats;
 
-enum { PHASE_TEXT, PHASE_GENERATE, PHASE_REFERENCE, PHASE_DECODE, PHASE_REWARD, PHASE_FEATURES, PHASE_BACKWARD, PHASE_OPTIMIZER, PHASES };
+enum {
+    PHASE_TEXT,
+    PHASE_GENERATE,
+    PHASE_REFERENCE,
+    PHASE_DECODE,
+    PHASE_REWARD,
+    PHASE_FEATURES,
+    PHASE_BACKWARD,
+    PHASE_OPTIMIZER,
+    PHASES
+};
 
 #endif

@@ -28,8 +28,8 @@ Prepare cpu_attention, cpu_attention_grad;                                      
 Prepare cpu_group_norm, cpu_group_norm_dx, cpu_group_norm_dwb;                          /* op_group_norm.c */
 Prepare cpu_layer_norm, cpu_layer_norm_dx, cpu_layer_norm_dwb;                          /* op_layer_norm.c */
 Prepare cpu_concat, cpu_slice, cpu_pad_axis, cpu_embed, cpu_embed_grad, cpu_upsample,
-    cpu_upsample_grad;                                                    /* op_layout.c */
-Prepare cpu_sum_to, cpu_broadcast_to;                                     /* op_reduce.c */
+    cpu_upsample_grad;                /* op_layout.c */
+Prepare cpu_sum_to, cpu_broadcast_to; /* op_reduce.c */
 Prepare cpu_pixel_unshuffle, cpu_pixel_shuffle;
 Prepare cpu_avg_pool, cpu_avg_pool_grad, cpu_pool_std, cpu_pool_std_grad; /* op_pool.c */
 
