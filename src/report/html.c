@@ -24,7 +24,7 @@ static const char style[] =
     "figure{margin:0;background:var(--card);border-radius:10px;padding:12px}figure "
     "svg{width:100%;height:auto;display:block}"
     "figcaption{color:var(--soft);font-size:.85rem;margin-top:.4em}figure "
-    "img{width:100%;height:auto;image-rendering:auto;border-radius:6px}"
+    "img{width:100%;height:auto;border-radius:6px;display:block}.pictures{max-height:85vh;overflow-y:auto}"
     ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,380px),1fr));gap:18px}"
     ".grid{stroke:var(--line);stroke-width:1}.tick{fill:var(--soft);font-size:12px}"
     ".line{fill:none;stroke-width:2.2}.faint{fill:none;stroke-width:1;opacity:.35}"
@@ -70,9 +70,9 @@ int html_picture(FILE *out, const char *path, const char *caption, Error *err) {
         return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
     }
     base64_encode(file.data, file.size, text);
-    fprintf(out, "<figure><img alt=\"");
+    fprintf(out, "<figure><div class=pictures><img alt=\"");
     html_text(out, caption);
-    fprintf(out, "\" src=\"data:image/png;base64,%s\"><figcaption>", text);
+    fprintf(out, "\" src=\"data:image/png;base64,%s\"></div><figcaption>", text);
     html_text(out, caption);
     fprintf(out, "</figcaption></figure>\n");
     free(text);
