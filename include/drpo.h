@@ -108,8 +108,8 @@ DRPO_API int drpo_run(drpo_config *c, const drpo_callbacks *callbacks); /* callb
 
 typedef struct drpo_model drpo_model;
 
-/* `folder`: diffusers layout; `lora`: adapter file or folder, optionally ":scale", or NULL; `threads` 0: one per core.
- * `error` (at least 256 bytes, may be NULL) receives the text of a failure. */
+/* `folder`: diffusers layout; `lora`: adapter file or folder, optionally ":scale", or NULL; `threads` 0:
+ * OMP_NUM_THREADS, or one per core. `error` (at least 256 bytes, may be NULL) receives the text of a failure. */
 DRPO_API int drpo_model_open(const char *folder, const char *lora, int threads, drpo_model **model, char *error,
                              size_t error_size);
 DRPO_API void drpo_model_free(drpo_model *m);

@@ -47,7 +47,7 @@ bool op_may_overwrite(const Node *n, int i);
 bool op_is_view(Op op);
 
 Backend *backend_ref_new(Error *err);
-Backend *backend_cpu_new(int threads, Error *err); /* threads 0: one per core */
+Backend *backend_cpu_new(int threads, Error *err); /* threads 0: threads_default() */
 void backend_free(Backend *b);
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/threads.h"
 #include "step/drift_internal.h"
 
 enum {
@@ -152,7 +153,7 @@ static int allocate(Cloud *c, Error *err) {
 
 int cloud_open(Cloud *c, int segments, const float *const *base, const size_t *count, size_t dim, int threads,
                Error *err) {
-    *c = (Cloud){.samples = count[0], .dim = dim, .threads = threads > 0 ? threads : omp_get_max_threads()};
+    *c = (Cloud){.samples = count[0], .dim = dim, .threads = threads > 0 ? threads : threads_default()};
     for (int k = 0; k < segments; k++) c->rows += count[k];
     if ((double)c->samples * (double)c->rows * (double)(c->dim + 64) < SMALL) c->threads = 1;
     c->kernels = drift_kernels(DRIFT_KERNELS_BEST);

@@ -47,7 +47,8 @@ typedef struct Cloud {
     const DriftKernels *kernels;
 } Cloud;
 
-/* Segments are laid one after another: count[k] rows starting at base[k]; segment 0 is X. threads 0: one per core. */
+/* Segments are laid one after another: count[k] rows starting at base[k]; segment 0 is X. threads 0: threads_default().
+ */
 int cloud_open(Cloud *c, int segments, const float *const *base, const size_t *count, size_t dim, int threads,
                Error *err);
 void cloud_close(Cloud *c);

@@ -17,7 +17,7 @@ typedef struct StepOptions {
     int candidates, positives, negatives;
     double min_spread;
     int chunk;            /* candidates per pass through a network; 0: chosen by the memory budget */
-    size_t memory_budget; /* bytes of activations, 0: none */
+    size_t memory_budget; /* bytes of activations, 0: 1 GiB, or what the given chunk needs */
     int resolution;       /* pixels, 0: the model's own */
     bool released_x0;     /* the released trainer's four-digit constants */
     const char *features; /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */

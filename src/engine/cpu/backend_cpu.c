@@ -3,11 +3,11 @@
  * The instruction set is chosen here; the environment variable DRPO_ISA (generic, avx2, avx512) forces one that the
  * processor has. Denormals are left as they are: the caller's thread state is not ours, and the kernels never make any
  * on purpose (exp2_of flushes them). */
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/threads.h"
 #include "engine/cpu/cpu.h"
 
 static Prepare *const prepare_table[OP_COUNT] = {
@@ -192,7 +192,7 @@ Backend *backend_cpu_new(int threads, Error *err) {
                         .copy_out = copy_out,
                         .destroy = destroy,
                         .packed_bytes = packed_bytes};
-    b->threads = threads > 0 ? threads : omp_get_num_procs();
+    b->threads = threads > 0 ? threads : threads_default();
     cpu_enter(b);
     int code = choose_isa(&b->simd, err);
     if (code == 0) code = dnnl_failed(dnnl_engine_create(&b->engine, dnnl_cpu, 0), "starting", err);
