@@ -19,6 +19,8 @@ static int read_architecture(const JsonReader *r, ClipTextConfig *c) {
     const char *kind = json_get_string(r, "model_type", "clip_text_model"), *name[4];
     size_t n = json_get_strings(r, "architectures", name, 4);
     TRY(json_finish(r));
+    if (json_has(r, "_class_name"))
+        return component_class(r, "CLIPTextModel"); /* written by diffusers: no text model */
     if (strcmp(kind, "clip_text_model") != 0)
         return fail(r->err, DRPO_E_INPUT, "%s: model_type = '%s' is not supported (supported: clip_text_model)",
                     r->where, kind);
@@ -31,7 +33,8 @@ static int read_architecture(const JsonReader *r, ClipTextConfig *c) {
 }
 
 /* Only these keys change the network; files carry many more that concern other uses. */
-static int read_all(const JsonReader *r, ClipTextConfig *c) {
+static int read_all(const JsonReader *r, void *config) {
+    ClipTextConfig *c = config;
     TRY(read_architecture(r, c));
     TRY(component_int(r, "vocab_size", 49408, 1, MAX_VOCAB, &c->vocab));
     TRY(component_int(r, "hidden_size", 512, 1, MAX_WIDTH, &c->width));
@@ -52,14 +55,8 @@ static int read_all(const JsonReader *r, ClipTextConfig *c) {
 }
 
 int clip_text_config_read(const char *path, ClipTextConfig *c, Error *err) {
-    Error local = {0};
-    json_t *root;
     *c = (ClipTextConfig){0};
-    TRY(json_load_path(path, &root, err));
-    JsonReader r = {root, path, err ? err : &local};
-    int code = read_all(&r, c);
-    json_decref(root);
-    return code;
+    return component_read(path, read_all, c, err);
 }
 
 /* ---- network ---- */

@@ -7,6 +7,24 @@
 
 enum { VALUE_LENGTH = 128, MAX_LIST = 64 };
 
+int component_read(const char *path, ComponentReader reader, void *config, Error *err) {
+    Error local = {0};
+    json_t *root;
+    TRY(json_load_path(path, &root, err));
+    JsonReader r = {root, path, err ? err : &local};
+    int code = reader(&r, config);
+    json_decref(root);
+    return code;
+}
+
+int component_class(const JsonReader *r, const char *wanted) {
+    const json_t *class_name = json_object_get(r->object, "_class_name");
+    if (!class_name) class_name = json_array_get(json_object_get(r->object, "architectures"), 0);
+    const char *found = json_string_value(class_name);
+    if (!found || strcmp(found, wanted) == 0) return 0;
+    return fail(r->err, DRPO_E_INPUT, "%s: describes %.64s; %s belongs here", r->where, found, wanted);
+}
+
 static const ConfigRule *find_rule(const ConfigRule *rules, size_t n, const char *key) {
     for (size_t i = 0; i < n; i++)
         if (strcmp(rules[i].key, key) == 0) return &rules[i];

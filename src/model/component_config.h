@@ -13,6 +13,11 @@ typedef struct ConfigRule {
         *accepted; /* JSON values separated by '|', e.g. "null|false"; NULL: any, the reader looks at it itself */
 } ConfigRule;
 
+/* Reads one component's config.json: `reader` fills `config`. */
+typedef int (*ComponentReader)(const JsonReader *r, void *config);
+int component_read(const char *path, ComponentReader reader, void *config, Error *err);
+/* Error when the file says ("_class_name", or "architectures") that it describes something else than `wanted`. */
+int component_class(const JsonReader *r, const char *wanted);
 /* Keys that begin with "_" are notes of the program that wrote the file and pass. */
 int component_check(const JsonReader *r, const ConfigRule *rules, size_t n);
 /* "silu", "swish", "gelu", "relu", ... ; an unknown name is an error. A missing key gives `fallback`. */

@@ -37,7 +37,8 @@ static int read_groups(const JsonReader *r, LatentResnetConfig *c) {
     return 0;
 }
 
-static int read_all(const JsonReader *r, LatentResnetConfig *c) {
+static int read_all(const JsonReader *r, void *config) {
+    LatentResnetConfig *c = config;
     int64_t width[RESNET_MAX_STAGES];
     TRY(component_check(r, RULES, sizeof RULES / sizeof *RULES));
     json_require(r, "layers");
@@ -59,12 +60,6 @@ static int read_all(const JsonReader *r, LatentResnetConfig *c) {
 }
 
 int latent_resnet_config_read(const char *path, LatentResnetConfig *c, Error *err) {
-    Error local = {0};
-    json_t *root;
     *c = (LatentResnetConfig){0};
-    TRY(json_load_path(path, &root, err));
-    JsonReader r = {root, path, err ? err : &local};
-    int code = read_all(&r, c);
-    json_decref(root);
-    return code;
+    return component_read(path, read_all, c, err);
 }

@@ -9,6 +9,8 @@
 #include "base/file.h"
 #include "format/json.h"
 
+enum { RGB = 3, MAX_TRAIN_STEPS = 1 << 20 };
+
 /* What the supported one-step schedules have in common; other values would sample differently from what is computed
  * here. */
 static void require_text(const JsonReader *r, const char *key, const char *accepted, const char *missing) {
@@ -45,16 +47,16 @@ static int read_schedule(Pipeline *p, const char *path, Error *err) {
     require_text(&r, "prediction_type", "epsilon", "epsilon");
     require_text(&r, "beta_schedule", "scaled_linear", "linear");
     require_text(&r, "timestep_spacing", "trailing", "linspace");
-    int steps = (int)json_get_int(&r, "num_train_timesteps", 1000);
+    int64_t steps = json_get_int(&r, "num_train_timesteps", 1000);
     float first = (float)json_get_number(&r, "beta_start", 0.0001), last = (float)json_get_number(&r, "beta_end", 0.02);
     if (json_get_bool(&r, "rescale_betas_zero_snr", false))
         fail(err, DRPO_E_INPUT, "%s: \"rescale_betas_zero_snr\" true is not supported", path);
-    if (steps < 1 || !(first > 0) || !(last < 1))
+    float sigma = steps < 1 || steps > MAX_TRAIN_STEPS ? NAN : last_sigma((int)steps, first, last);
+    if (!(first > 0) || !(last < 1) || !isfinite(sigma) || !(sigma > 0))
         fail(err, DRPO_E_INPUT, "%s: \"num_train_timesteps\", \"beta_start\" or \"beta_end\" is out of range", path);
     int code = json_finish(&r);
     json_decref(root);
     TRY(code);
-    float sigma = last_sigma(steps, first, last);
     p->stock = (OneStep){.timestep = (float)(steps - 1),
                          .input_scale = sigma / sqrtf(sigma * sigma + 1),
                          .z_factor = sigma,
@@ -127,6 +129,12 @@ static int check_fit(const Pipeline *p, Error *err) {
     if (p->text.width != p->unet.cross_attention_dim)
         return fail(err, DRPO_E_INPUT, "%s: text_encoder has width %d, unet expects cross_attention_dim %d", p->folder,
                     p->text.width, p->unet.cross_attention_dim);
+    if (p->unet.out_channels != p->unet.in_channels)
+        return fail(err, DRPO_E_INPUT, "%s: unet turns %d channels into %d; a generator from noise has as many of both",
+                    p->folder, p->unet.in_channels, p->unet.out_channels);
+    if (p->vae.in_channels != RGB || p->vae.out_channels != RGB)
+        return fail(err, DRPO_E_INPUT, "%s: vae takes %d and makes %d colours; pictures have %d", p->folder,
+                    p->vae.in_channels, p->vae.out_channels, RGB);
     if (p->vae.latent_channels != p->unet.in_channels)
         return fail(err, DRPO_E_INPUT, "%s: vae has %d latent channels, unet expects %d", p->folder,
                     p->vae.latent_channels, p->unet.in_channels);
@@ -185,6 +193,13 @@ void pipeline_free(Pipeline *p) {
     tokenizer_free(p->tokenizer);
     free(p->folder);
     free(p);
+}
+
+int pipeline_latent_side(const Pipeline *p, int resolution, int *side, Error *err) {
+    int multiple = p->factor << (p->unet.blocks - 1); /* the UNet halves its latents between blocks */
+    *side = resolution ? resolution / p->factor : p->latent_size;
+    if (resolution >= 0 && resolution % multiple == 0) return 0;
+    return fail(err, DRPO_E_USAGE, "--resolution %d: must be a multiple of %d for this model", resolution, multiple);
 }
 
 const char *pipeline_sha256(Pipeline *p) {

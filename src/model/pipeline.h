@@ -31,6 +31,8 @@ typedef struct Pipeline {
 
 int pipeline_open(const char *folder, Pipeline **out, Error *err);
 void pipeline_free(Pipeline *p);
+/* Latents along one side of pictures of `resolution` pixels (0: the model's own); an error names --resolution. */
+int pipeline_latent_side(const Pipeline *p, int resolution, int *side, Error *err);
 /* SHA-256 of the UNet's file, read on first use: says which base an adapter belongs to. */
 const char *pipeline_sha256(Pipeline *p);
 /* Registers the UNet's target modules in `targets` and every linear module in `all` (either may be NULL); lora_allocate

@@ -139,7 +139,9 @@ static int read_added(const JsonReader *r, UnetConfig *c) {
     return component_int(r, "projection_class_embeddings_input_dim", 0, 1, MAX_CHANNELS, &c->projection_input_dim);
 }
 
-static int read_all(const JsonReader *r, UnetConfig *c) {
+static int read_all(const JsonReader *r, void *config) {
+    UnetConfig *c = config;
+    TRY(component_class(r, "UNet2DConditionModel"));
     TRY(component_check(r, RULES, sizeof RULES / sizeof *RULES));
     TRY(component_int(r, "in_channels", 4, 1, MAX_CHANNELS, &c->in_channels));
     TRY(component_int(r, "out_channels", 4, 1, MAX_CHANNELS, &c->out_channels));
@@ -151,12 +153,6 @@ static int read_all(const JsonReader *r, UnetConfig *c) {
 }
 
 int unet_config_read(const char *path, UnetConfig *c, Error *err) {
-    Error local = {0};
-    json_t *root;
     *c = (UnetConfig){0};
-    TRY(json_load_path(path, &root, err));
-    JsonReader r = {root, path, err ? err : &local};
-    int code = read_all(&r, c);
-    json_decref(root);
-    return code;
+    return component_read(path, read_all, c, err);
 }

@@ -37,7 +37,9 @@ static int read_blocks(const JsonReader *r, VaeConfig *c) {
     return 0;
 }
 
-static int read_all(const JsonReader *r, VaeConfig *c) {
+static int read_all(const JsonReader *r, void *config) {
+    VaeConfig *c = config;
+    TRY(component_class(r, "AutoencoderKL"));
     TRY(component_check(r, RULES, sizeof RULES / sizeof *RULES));
     TRY(component_int(r, "in_channels", 3, 1, MAX_CHANNELS, &c->in_channels));
     TRY(component_int(r, "out_channels", 3, 1, MAX_CHANNELS, &c->out_channels));
@@ -56,14 +58,8 @@ static int read_all(const JsonReader *r, VaeConfig *c) {
 }
 
 int vae_config_read(const char *path, VaeConfig *c, Error *err) {
-    Error local = {0};
-    json_t *root;
     *c = (VaeConfig){0};
-    TRY(json_load_path(path, &root, err));
-    JsonReader r = {root, path, err ? err : &local};
-    int code = read_all(&r, c);
-    json_decref(root);
-    return code;
+    return component_read(path, read_all, c, err);
 }
 
 int vae_factor(const VaeConfig *c) { return 1 << (c->blocks - 1); }
