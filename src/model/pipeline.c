@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "format/json.h"
 
-enum { RGB = 3, MAX_TRAIN_STEPS = 1 << 20 };
+enum { RGB = 3, MAX_TRAIN_STEPS = 1 << 20, SOME_SIDE = 8 };
 
 /* What the supported one-step schedules have in common; other values would sample differently from what is computed
  * here. */
@@ -109,7 +109,7 @@ static void append_unet(Pipeline *p, Build *b) {
 }
 
 static void append_vae(Pipeline *p, Build *b) {
-    int size = p->vae.sample_size, small = size / vae_factor(&p->vae);
+    int small = SOME_SIDE, size = small * vae_factor(&p->vae); /* weights fit any size */
     vae_decode(b, &p->vae, input(b->g, "latents", DT_F32, shape4(1, p->vae.latent_channels, small, small)));
     vae_encode(b, &p->vae, input(b->g, "image", DT_F32, shape4(1, p->vae.in_channels, size, size)));
 }

@@ -58,7 +58,7 @@ static const ConfigRule RULES[] = {
     {"timestep_post_act", "null"},
 };
 
-enum { MAX_CHANNELS = 1 << 16, MAX_DEPTH = 64 };
+enum { MAX_CHANNELS = 1 << 16, MAX_DEPTH = 64, MAX_SIDE = 1 << 10 }; /* sides beyond overflow counts of pixels */
 
 static int read_choice(const JsonReader *r, const char *key, const char *fallback, const char *no, const char *yes,
                        bool *out) {
@@ -145,7 +145,7 @@ static int read_all(const JsonReader *r, void *config) {
     TRY(component_check(r, RULES, sizeof RULES / sizeof *RULES));
     TRY(component_int(r, "in_channels", 4, 1, MAX_CHANNELS, &c->in_channels));
     TRY(component_int(r, "out_channels", 4, 1, MAX_CHANNELS, &c->out_channels));
-    TRY(component_int(r, "sample_size", 64, 1, MAX_CHANNELS, &c->sample_size));
+    TRY(component_int(r, "sample_size", 64, 1, MAX_SIDE, &c->sample_size));
     TRY(read_blocks(r, c));
     TRY(read_attention(r, c));
     TRY(read_norms_and_time(r, c));
