@@ -23,10 +23,8 @@ struct Sampler {
 static const size_t text_cache_bytes = (size_t)1 << 20;
 
 static int open_all(Sampler *s, Pipeline *p, Adapter *a, int resolution, bool released_x0, Error *err) {
-    int size = resolution ? resolution / p->factor : p->latent_size, multiple = p->factor << (p->unet.blocks - 1);
-    if (resolution % multiple)
-        return fail(err, DRPO_E_USAGE, "--resolution %d: must be a multiple of %d for this model", resolution,
-                    multiple);
+    int size;
+    TRY(pipeline_latent_side(p, resolution, &size, err));
     s->height = s->width = size * p->factor;
     s->latent_count = (size_t)p->latent_channels * (size_t)size * (size_t)size;
     TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));

@@ -4,15 +4,13 @@
  */
 #include "step/step.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "step/candidates.h"
-#include "step/drift.h"
-#include "step/feature/feature.h"
 #include "step/generate.h"
+#include "step/losses.h"
 #include "step/networks.h"
 #include "step/select.h"
 #include "step/statistics.h"
@@ -32,10 +30,8 @@ static bool has_reference(const StepOptions *o) { return o->drift.lambda_ref > 0
 static int open_networks(Step *s, Backend *b, Error *err) {
     const StepOptions *o = &s->options;
     Pipeline *p = s->pipeline;
-    if (o->resolution % p->factor || (o->resolution / p->factor) % (1 << (p->unet.blocks - 1)))
-        return fail(err, DRPO_E_USAGE, "--resolution %d: must be a multiple of %d for this model", o->resolution,
-                    p->factor << (p->unet.blocks - 1));
-    int size = o->resolution ? o->resolution / p->factor : p->latent_size;
+    int size;
+    TRY(pipeline_latent_side(p, o->resolution, &size, err));
     TRY(feature_maps_open(o->features, o->drift.latent_l2 > 0, &s->maps, err));
     FeatureBuilder features = feature_maps_builder(s->maps);
     NetworksOptions n = {.candidates = o->candidates,
@@ -94,39 +90,6 @@ int step_plan(const Step *s, StepPlan *out) {
     return 0;
 }
 
-/* The anchor's share of the loss: weight * mean((x - reference)^2) over all candidates' latents. */
-static void anchor_gradient(Step *s, FeatureSet *f, StepStats *stats) {
-    size_t n = (size_t)s->candidates.count * (size_t)f->tokens * (size_t)f->dim;
-    float slope = 2 * s->options.drift.latent_l2 / (float)n;
-    double squares = 0;
-    for (size_t j = 0; j < n; j++) {
-        float gap = f->policy[j] - f->reference[j];
-        squares += (double)gap * gap;
-        f->grad[j] = slope * gap;
-    }
-    stats->latent_distance += sqrt(squares / (double)n);
-}
-
-/* Preference and reference drift of every feature key, each scaled by its share of the loss; the anchor comes last. */
-static int drift_all(Step *s, StepStats *stats, Error *err) {
-    Candidates *c = &s->candidates;
-    int keys = c->features - feature_maps_is_anchor(s->maps, c->features - 1);
-    float share = s->options.mean_keys ? 1.0f / (float)keys : 1;
-    for (int i = 0; i < keys; i++) {
-        FeatureSet *f = &c->feature[i];
-        DriftResult pref = {0}, ref = {0};
-        int code = drift_feature(f, c->count, &c->selection, &s->options.drift, s->options.threads, &pref, &ref, err);
-        if (code < 0) return fail_in(err, "feature %s", feature_maps_key(s->maps, i)), code;
-        size_t n = (size_t)c->count * (size_t)f->tokens * (size_t)f->dim;
-        for (size_t j = 0; share != 1 && j < n; j++) f->grad[j] *= share;
-        stats->pref_loss += share * pref.loss;
-        stats->ref_loss += share * ref.loss;
-        stats->feature_scale += pref.scale / keys;
-    }
-    if (keys < c->features) anchor_gradient(s, &c->feature[keys], stats);
-    return 0;
-}
-
 /* One prompt's share of the update, added to s->grad; a prompt whose scores say nothing adds nothing. */
 static int learn_from(Step *s, const Prompt *prompt, int slot, int prompts, long number, NoiseSource *noise,
                       RewardSet *rewards, StepStats *stats, Error *err) {
@@ -155,7 +118,8 @@ static int learn_from(Step *s, const Prompt *prompt, int slot, int prompts, long
     }
     if (net->reference) TRY(generate_reference(net->reference, text, c, err));
     phase_end(&clock, PHASE_REFERENCE);
-    TRY(drift_all(s, stats, err));
+    LossOptions losses = {o->drift, o->mean_keys, o->threads};
+    TRY(losses_gradient(s->maps, &losses, c, stats, err));
     phase_end(&clock, PHASE_FEATURES);
     TRY(generate_gradient(net->policy, text, c, net->held, s->grad, err));
     phase_end(&clock, PHASE_BACKWARD);

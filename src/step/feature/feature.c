@@ -13,7 +13,7 @@ enum { MAX_MAPS = 4 };
 typedef struct FeatureMap {
     LatentResnetConfig config;
     Weights *weights; /* NULL: raw latents */
-    char *key[MAX_FEATURE_KEYS];
+    const char *key[MAX_FEATURE_KEYS];
     int keys;
 } FeatureMap;
 
@@ -40,10 +40,8 @@ static int split_keys(FeatureMaps *m, FeatureMap *map, const char *list, const c
 }
 
 /* Options behind '?': keys=a,b and std=floor|add. */
-static int parse_options(FeatureMaps *m, FeatureMap *map, char *options, const char *spec, const char **keys,
-                         Error *err) {
+static int parse_options(FeatureMap *map, char *options, const char *spec, const char **keys, Error *err) {
     char *rest = NULL;
-    (void)m;
     for (char *option = strtok_r(options, "&", &rest); option; option = strtok_r(NULL, "&", &rest)) {
         if (strncmp(option, "keys=", 5) == 0)
             *keys = option + 5;
@@ -99,7 +97,7 @@ static int open_map(FeatureMaps *m, char *text, const char *spec, Error *err) {
     } else {
         return fail(err, DRPO_E_USAGE, "--features %s: unknown map '%s' (resnet:FOLDER or latent)", spec, text);
     }
-    if (options) TRY(parse_options(m, map, options, spec, &keys, err));
+    if (options) TRY(parse_options(map, options, spec, &keys, err));
     return split_keys(m, map, keys, spec, err);
 }
 
@@ -115,8 +113,7 @@ static int open_all(FeatureMaps *m, const char *spec, Error *err) {
 }
 
 static void add_anchor(FeatureMaps *m) {
-    static char key[] = "latent";
-    m->map[m->maps++] = (FeatureMap){.config = {.in_channels = 4}, .key = {key}, .keys = 1};
+    m->map[m->maps++] = (FeatureMap){.config = {.in_channels = 4}, .key = {"latent"}, .keys = 1};
 }
 
 int feature_maps_open(const char *spec, bool anchor, FeatureMaps **out, Error *err) {
@@ -173,7 +170,7 @@ static int build_maps(const void *maps, Build *b, Value latents, Value *out, Err
         Build own = *b;
         own.weights = map->weights;
         own.adapter = NULL;
-        TRY(latent_resnet_features(&own, &map->config, latents, (const char *const *)map->key, map->keys, out, err));
+        TRY(latent_resnet_features(&own, &map->config, latents, map->key, map->keys, out, err));
         b->next_segment = own.next_segment;
         out += map->keys;
     }
