@@ -42,10 +42,10 @@ typedef struct Evaluation {
 static int allocate(Evaluation *e, Error *err) {
     size_t n = (size_t)e->seeds, rows = e->prompts.count < GRID_PROMPTS ? e->prompts.count : GRID_PROMPTS;
     const Pipeline *p = e->session.pipeline;
-    int resolution = (int)config_int(e->job->config, OPT_RESOLUTION);
-    e->height = e->width = resolution ? resolution : p->latent_size * p->factor;
-    size_t side = (size_t)(e->height / p->factor);
-    e->latent_count = (size_t)p->latent_channels * side * side;
+    int side;
+    TRY(pipeline_latent_side(p, (int)config_int(e->job->config, OPT_RESOLUTION), &side, err));
+    e->height = e->width = side * p->factor;
+    e->latent_count = (size_t)p->latent_channels * (size_t)side * (size_t)side;
     e->z = malloc(n * e->latent_count * sizeof *e->z);
     e->latents = malloc(n * e->latent_count * sizeof *e->latents);
     e->rgb = malloc(n * (size_t)e->height * (size_t)e->width * 3);
@@ -68,10 +68,13 @@ static int choose_out(Evaluation *e, Error *err) {
         const char *saved = run && run[0] ? path_join(a, run, "config.yaml") : NULL;
         if (saved && file_exists(saved)) e->out = path_join(a, run, "eval");
     }
-    if (!e->out) return fail(err, DRPO_E_MEMORY, "out of memory");
-    if (e->out[0] == 0) return 0;
+    return e->out ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
+}
+
+/* With the first score, so that a mistake leaves no file behind. */
+static int open_scores(Evaluation *e, Error *err) {
     TRY(dir_make(e->out, err));
-    const char *path = path_join(a, e->out, "scores.jsonl");
+    const char *path = path_join(e->session.arena, e->out, "scores.jsonl");
     return path ? jsonl_open(&e->scores, path, 0, err) : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
@@ -117,6 +120,7 @@ static int record(Evaluation *e, int i, int side, int j, int correct, const floa
     uint64_t seed = (uint64_t)config_int(e->job->config, OPT_SEED) + (uint64_t)i * (uint64_t)e->seeds + (uint64_t)j;
     TRY(eval_table_add(&e->table[side], i, prompt->tag, seed, correct, rewards, err));
     if (e->out[0] == 0) return 0;
+    if (e->scores.fd < 0) TRY(open_scores(e, err));
     json_t *values = json_object();
     for (int r = 0; r < e->rewards.count; r++)
         json_object_set_new(values, e->rewards.reward[r]->name, json_real(rewards[r]));

@@ -86,6 +86,12 @@ void noise_close(NoiseSource *n) {
     free(n);
 }
 
+int noise_require(const NoiseSource *n, size_t images, Error *err) {
+    if (n->kind != NOISE_FILE || images <= n->rows) return 0;
+    return fail(err, DRPO_E_INPUT, "%s: 'noise' holds %zu images, %zu are needed; give more, or draw fewer",
+                safetensors_path(n->file), n->rows, images);
+}
+
 /* Makes `drawn` the tensor of `step`, drawing those between; an earlier step or another shape replays from the start.
  */
 static int torch_advance(NoiseSource *n, long step, int prompts, int k, Error *err) {

@@ -17,6 +17,8 @@ typedef struct NoiseSource NoiseSource;
 int noise_open(NoiseKind kind, const char *path, uint64_t seed, size_t per_image, float neighbour, NoiseSource **out,
                Error *err);
 void noise_close(NoiseSource *n);
+/* Error when the source is a file with fewer than `images` images; the others never end. */
+int noise_require(const NoiseSource *n, size_t images, Error *err);
 /* For training: candidates of prompt slot `prompt` (0..prompts-1) of step `step` (from 0): out [k, per_image]. Torch
  * and file sources must be read in order or skipped forward; a torch source replays from the start when asked for an
  * earlier step. */

@@ -116,6 +116,8 @@ static int read_state(const char *folder, const RunIdentity *expected, Checkpoin
     int code = json_finish(&r);
     if (code == 0 && format != CHECKPOINT_FORMAT)
         code = fail(err, DRPO_E_INPUT, "%s: format %lld is not known to this version", path, (long long)format);
+    if (code == 0 && (out->step < 1 || out->metrics_bytes < 0 || out->eval_bytes < 0))
+        code = fail(err, DRPO_E_INPUT, "%s: is damaged, its counters are out of range", path);
     if (code == 0) code = check_identity(path, "run's config.yaml", config, expected->config, err);
     if (code == 0) code = check_identity(path, "model", model, expected->model, err);
     if (code == 0) code = check_identity(path, "prompt file", prompts, expected->prompts, err);

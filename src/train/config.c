@@ -82,8 +82,9 @@ static int append_checked(Setting *s, const OptionInfo *info, const char *value,
     return text ? setting_append(s, text, err) : err->code;
 }
 
+/* Nothing written in a file or table means an empty list; given as a flag it is an item (the empty prompt). */
 static int append_value(Setting *s, const OptionInfo *info, const char *value, Error *err) {
-    if (value_is_list(info->type) && value[0] == 0) return 0;
+    if (value_is_list(info->type) && value[0] == 0 && s->source != SOURCE_FLAG) return 0;
     if (!value_splits(info->type)) return append_checked(s, info, value, err);
     char *copy = strdup(value), *rest = NULL;
     if (!copy) return fail(err, DRPO_E_MEMORY, "out of memory for --%s", info->key);

@@ -91,12 +91,13 @@ int metrics_update(Metrics *m, long step, const StepStats *s, const RewardSet *r
         {"grad_norm", "train/grad_norm", s->grad_norm},
         {"lr", "train/lr", s->lr},
         {"diversity", "train/diversity", s->diversity},
+        {"latent_distance", "train/latent_distance", s->latent_distance}, /* the last: left out without --latent-l2 */
     };
-    enum { NUMBERS = sizeof numbers / sizeof *numbers };
+    const int n_numbers = (int)(sizeof numbers / sizeof *numbers) - !m->latent_distance;
     json_t *line = json_object();
-    int code = fill_line(line, step, numbers, NUMBERS, s, rewards, prompts, n, seconds)
+    int code = fill_line(line, step, numbers, n_numbers, s, rewards, prompts, n, seconds)
                    ? fail(err, DRPO_E_MEMORY, "%s: out of memory", m->updates.path)
                    : jsonl_write(&m->updates, line, err);
     json_decref(line);
-    return code < 0 ? code : write_events(m, step, numbers, NUMBERS, s, rewards, seconds, err);
+    return code < 0 ? code : write_events(m, step, numbers, n_numbers, s, rewards, seconds, err);
 }

@@ -12,9 +12,10 @@
 typedef struct Metrics {
     JsonlWriter updates, evaluations;
     TfEvents *events;
+    bool latent_distance; /* --latent-l2 is on, so the distance to the base is measured */
 } Metrics;
 
-/* Offsets of a resumed run's checkpoint; 0 starts afresh. */
+/* Offsets of a resumed run's checkpoint; 0 starts afresh. Clears every field. */
 int metrics_open(Metrics *m, const char *run, long step, long long update_bytes, long long eval_bytes, Error *err);
 int metrics_close(Metrics *m, Error *err);
 int metrics_sync(Metrics *m, Error *err);

@@ -173,10 +173,25 @@ static int visit_stale(void *user, const char *path, const char *name, Error *er
 
 int run_folder_begin(RunFolder *r, const Config *c, const Log *log, Error *err) {
     if (config_bool(c, OPT_OVERWRITE) && dir_exists(r->path)) TRY(dir_remove(r->path, err));
+    int entries = 0;
     r->created = !r->checkpoint && !dir_exists(r->path);
     TRY(dir_make(r->path, err));
+    TRY(each_entry(r->path, visit_count, &entries, err));
+    r->filled = entries == 0;
     Stale stale = {log, r->step};
     return each_entry(r->path, visit_stale, &stale, err);
+}
+
+static int visit_remove(void *user, const char *path, const char *name, Error *err) {
+    (void)user;
+    (void)name;
+    if (dir_exists(path)) return dir_remove(path, err);
+    return remove(path) == 0 ? 0 : fail_errno(err, DRPO_E_IO, "%s: cannot remove", path);
+}
+
+void run_folder_undo(const RunFolder *r) {
+    if (r->filled) each_entry(r->path, visit_remove, NULL, NULL);
+    if (r->created) dir_remove(r->path, NULL);
 }
 
 typedef struct Count {

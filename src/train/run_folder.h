@@ -8,10 +8,10 @@
 #include "train/config.h"
 
 typedef struct RunFolder {
-    char *path;       /* in the arena given to run_folder_find */
-    char *checkpoint; /* to resume from, NULL: start at step 0 */
-    long step;        /* of that checkpoint */
-    bool created;     /* by run_folder_begin: may be removed again when the first update fails */
+    char *path;           /* in the arena given to run_folder_find */
+    char *checkpoint;     /* to resume from, NULL: start at step 0 */
+    long step;            /* of that checkpoint */
+    bool created, filled; /* by run_folder_begin: the folder, or what is in one that was empty */
 } RunFolder;
 
 /* Decides the folder and the checkpoint by --out, --resume; writes nothing. A resumed run's config.yaml becomes the
@@ -20,6 +20,8 @@ int run_folder_find(Config *c, Arena *a, const Log *log, RunFolder *out, Error *
 /* Makes or clears the folder: removes an overwritten run, half-written checkpoints, and checkpoints later than the one
  * resumed from. */
 int run_folder_begin(RunFolder *r, const Config *c, const Log *log, Error *err);
+/* Takes back what run_folder_begin and later writes left, after a failure of the first update. */
+void run_folder_undo(const RunFolder *r);
 /* Newest complete checkpoint of a run: its step, or -1; *path in the arena. */
 long run_newest_checkpoint(const char *run, Arena *a, char **path);
 /* Removes the oldest checkpoints so that `keep` remain (0: all). */

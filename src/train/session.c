@@ -1,17 +1,10 @@
 /* Session: opens models, backends, prompts and the options of an update. See session.h. */
 #include "train/session.h"
 
-#include <sched.h>
 #include <string.h>
 
 #include "base/file.h"
-
-static int usable_cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    int n = CPU_COUNT(&set);
-    return n > 0 ? n : 1;
-}
+#include "base/threads.h"
 
 int session_model(const Config *c, const char *lora, Arena *a, const char **folder, Error *err) {
     const char *name = config_text(c, OPT_MODEL);
@@ -25,7 +18,7 @@ int session_model(const Config *c, const char *lora, Arena *a, const char **fold
 int session_open(Session *s, const Config *c, Error *err) {
     *s = (Session){.arena = arena_new(), .threads = (int)config_int(c, OPT_THREADS)};
     if (!s->arena) return fail(err, DRPO_E_MEMORY, "out of memory");
-    if (s->threads == 0) s->threads = usable_cores();
+    if (s->threads == 0) s->threads = threads_default();
     const char *folder, *lora = config_has(c, OPT_LORA) ? config_text(c, OPT_LORA) : "";
     TRY(session_model(c, lora, s->arena, &folder, err));
     TRY(pipeline_open(folder, &s->pipeline, err));
@@ -40,9 +33,8 @@ void session_close(Session *s) {
     *s = (Session){0};
 }
 
-/* Says how many prompts the text encoder will cut, and refuses what is not UTF-8. */
-static int check_tokens(Pipeline *p, Arena *a, const PromptList *prompts, const char *path, const Log *log,
-                        Error *err) {
+int session_check_prompts(Arena *a, Pipeline *p, const PromptList *prompts, const char *where, const Log *log,
+                          Error *err) {
     int length = tokenizer_length(p->tokenizer);
     int32_t *ids = arena_alloc(a, sizeof *ids * (size_t)length);
     if (!ids) return fail(err, DRPO_E_MEMORY, "out of memory");
@@ -50,12 +42,12 @@ static int check_tokens(Pipeline *p, Arena *a, const PromptList *prompts, const 
     for (size_t i = 0; i < prompts->count; i++) {
         bool truncated = false;
         if (tokenizer_encode(p->tokenizer, prompts->items[i].text, ids, &truncated, err) < 0)
-            return fail_in(err, "%s: prompt %zu", path, i + 1);
+            return fail_in(err, "%s: prompt %zu", where, i + 1);
         cut += truncated;
     }
     if (cut)
         log_warn(log, "%s: %zu of %zu prompts are longer than the text encoder's %d tokens; their ends are ignored",
-                 path, cut, prompts->count, length);
+                 where, cut, prompts->count, length);
     return 0;
 }
 
@@ -64,7 +56,7 @@ int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char
     *path = asset_find(name, a);
     if (!file_exists(*path)) return fail(err, DRPO_E_INPUT, "--%s %s: no such file", option, name);
     TRY(prompts_read(*path, a, out, err));
-    return pipeline ? check_tokens(pipeline, a, out, *path, log, err) : 0;
+    return pipeline ? session_check_prompts(a, pipeline, out, *path, log, err) : 0;
 }
 
 static bool same_tag(const Prompt *x, const Prompt *y) {

@@ -21,12 +21,16 @@ void session_close(Session *s); /* fine after a failed open */
  * encoder are announced. `pipeline` may be NULL. */
 int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out,
                     const char **path, Error *err);
+/* One warning when the text encoder will cut some of the prompts, an error for one that is not UTF-8. `where` they
+ * stand is for messages. */
+int session_check_prompts(Arena *a, Pipeline *p, const PromptList *prompts, const char *where, const Log *log,
+                          Error *err);
 /* At most `limit` prompts (0: all), round-robin over the tags in order of first appearance; items in the arena. */
 int prompts_spread(const PromptList *from, size_t limit, Arena *a, PromptList *out, Error *err);
 
 /* Options of one update as --candidates, --radii, ... say; strings live in the arena. */
 int session_step_options(const Session *s, const Config *c, StepOptions *out, Error *err);
-/* --rng, --noise, --seed; `option_noise` may be OPT_COUNT. */
+/* --rng and --noise, and for training --neighbour-noise. per_image = C*h*w. */
 int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err);
 
 /* A fresh adapter on the layers of --lora-targets, initialised from --seed. */

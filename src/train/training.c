@@ -53,6 +53,18 @@ static int open_optimizer(Training *t, const Config *c, Error *err) {
     return 0;
 }
 
+/* A file of noise must last for the whole run: not every run survives to the update that lacks it. */
+static int open_noise(Training *t, const Config *c, int resolution, Error *err) {
+    const Pipeline *p = t->session.pipeline;
+    int side;
+    TRY(pipeline_latent_side(p, resolution, &side, err));
+    size_t per_image = (size_t)p->latent_channels * (size_t)side * (size_t)side;
+    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), per_image, true, &t->noise, err));
+    if (!config_has(c, OPT_NOISE)) return 0;
+    size_t updates = (size_t)config_int(c, OPT_STEPS), candidates = (size_t)config_int(c, OPT_CANDIDATES);
+    return noise_require(t->noise, updates * (size_t)t->prompts_per_update * candidates, err);
+}
+
 int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     const Config *c = job->config;
     StepOptions options;
@@ -64,9 +76,7 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(session_step_options(&t->session, c, &options, err));
     TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
     Pipeline *p = t->session.pipeline;
-    size_t side = (size_t)(options.resolution ? options.resolution / p->factor : p->latent_size);
-    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), (size_t)p->latent_channels * side * side, true, &t->noise,
-                      err));
+    TRY(open_noise(t, c, options.resolution, err));
     config_hash(c, t->identity.config);
     memcpy(t->identity.model, pipeline_sha256(p), sizeof t->identity.model);
     if (!rewards) return 0;

@@ -1,5 +1,6 @@
 /* The verb `export`: an adapter in another program's format, or merged into its model. */
 #include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,16 @@ static int open_export(Export *e, Error *err) {
     return e->from ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
+/* A copy of the model inside the model would copy itself. */
+static int check_outside(const Export *e, const char *parent, Error *err) {
+    char inside[PATH_MAX], model[PATH_MAX];
+    if (e->format != FORMAT_MERGED || !realpath(parent, inside) || !realpath(e->session.pipeline->folder, model))
+        return 0;
+    size_t length = strlen(model);
+    if (strncmp(inside, model, length) != 0 || (inside[length] && inside[length] != '/')) return 0;
+    return fail(err, DRPO_E_USAGE, "--out %s: lies in the model's own folder; choose another place", e->out);
+}
+
 static int choose_out(Export *e, Error *err) {
     static const char *const beside[] = {"export/peft", "export/pytorch_lora_weights.safetensors",
                                          "export/lora_kohya.safetensors", "export/merged"};
@@ -52,7 +63,8 @@ static int choose_out(Export *e, Error *err) {
         return fail(err, DRPO_E_USAGE, "--out %s: is a folder; name a .safetensors file", e->out);
     const char *slash = strrchr(e->out, '/');
     const char *parent = slash && slash != e->out ? arena_printf(a, "%.*s", (int)(slash - e->out), e->out) : NULL;
-    return parent ? dir_make(parent, err) : 0;
+    if (parent) TRY(dir_make(parent, err));
+    return check_outside(e, parent ? parent : slash ? "/" : ".", err);
 }
 
 static int copy_file(const char *from, const char *to, Error *err) {
@@ -99,7 +111,6 @@ static int write_adapter(Export *e, Error *err) {
                      .architecture =
                          p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
                      .resolution = p->latent_size * p->factor};
-    if (e->format == FORMAT_PEFT) TRY(dir_make(e->out, err));
     return lora_write(e->adapter, format[e->format], e->out, &meta, err);
 }
 

@@ -7,12 +7,12 @@
 #include "train/run_folder.h"
 #include "train/session.h"
 
-enum { LONGEST_VALUE = 200 };
+enum { LONGEST_VALUE = 200, DIMENSIONS_TEXT = SAFE_MAX_RANK * 22 }; /* 19 digits, ", " and the end */
 
-static const char *dimensions(const SafeTensor *t, char text[160]) {
+static const char *dimensions(const SafeTensor *t, char text[DIMENSIONS_TEXT]) {
     int n = 0;
     for (int i = 0; i < t->rank; i++)
-        n += snprintf(text + n, 160 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
+        n += snprintf(text + n, DIMENSIONS_TEXT - (size_t)n, "%s%lld", i ? ", " : "", (long long)t->dim[i]);
     text[n] = 0;
     return text;
 }
@@ -28,7 +28,7 @@ static int inspect_file(const Job *job, const char *path, Error *err) {
     }
     for (size_t i = 0; i < safetensors_count(f); i++) {
         const SafeTensor *t = safetensors_at(f, i);
-        char text[160];
+        char text[DIMENSIONS_TEXT];
         job_result(job, "%-5s [%s]  %s", dtype_name(t->dtype), dimensions(t, text), t->name);
         bytes += t->bytes;
     }

@@ -38,6 +38,8 @@ static int collect_prompts(Drawing *d, Error *err) {
     d->prompts.items = arena_alloc(a, sizeof *d->prompts.items * d->prompts.count);
     if (!d->prompts.items) return fail(err, DRPO_E_MEMORY, "out of memory");
     for (size_t i = 0; i < given; i++) d->prompts.items[i].text = config_item(c, OPT_PROMPT, (int)i);
+    PromptList flags = {d->prompts.items, given};
+    TRY(session_check_prompts(a, d->session.pipeline, &flags, "--prompt", &d->job->log, err));
     for (size_t i = 0; i < file.count; i++) d->prompts.items[given + i] = file.items[i];
     return 0;
 }
@@ -83,6 +85,7 @@ static int open_all(Drawing *d, Error *err) {
     TRY(allocate(d, err));
     TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), d->latent_count, false, &d->noise, err));
     TRY(picture_text_open(&d->text, d->session.pipeline, lora, d->session.arena, err));
+    if (config_text(c, OPT_NOISE)[0]) TRY(noise_require(d->noise, d->prompts.count * (size_t)d->count, err));
     return open_output(d, err);
 }
 

@@ -72,7 +72,7 @@ static int print_scores(Scoring *s, size_t i, const float *raw, Error *err) {
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     if (text) job_result(s->job, "%s", text);
     json_decref(line);
-    int code = text ? 0 : fail(err, DRPO_E_INPUT, "%s: its name is not UTF-8", s->image[i]);
+    int code = text ? 0 : fail(err, DRPO_E_INPUT, "%s: its name or prompt is not UTF-8", s->image[i]);
     free(text);
     return code;
 }

@@ -30,13 +30,14 @@ typedef struct Loop {
 static LoraMeta adapter_meta(const Loop *l) {
     const Config *c = l->job->config;
     const Pipeline *p = l->training.session.pipeline;
+    int resolution = (int)config_int(c, OPT_RESOLUTION);
     return (LoraMeta){.base_model = p->folder,
                       .architecture =
                           p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
                       .steps = l->done,
                       .seed = (uint64_t)config_int(c, OPT_SEED),
                       .learning_rate = (float)config_float(c, OPT_LR),
-                      .resolution = p->latent_size * p->factor};
+                      .resolution = resolution ? resolution : p->latent_size * p->factor};
 }
 
 static int save_checkpoint(Loop *l, Error *err) {
@@ -145,6 +146,14 @@ static int run_updates(Loop *l, Error *err) {
     return metrics_sync(&l->metrics, err);
 }
 
+static int fill_final(const Loop *l, const ModelCard *card, const char *folder, Error *err) {
+    LoraMeta meta = adapter_meta(l);
+    if (dir_exists(folder)) TRY(dir_remove(folder, err));
+    TRY(dir_make(folder, err));
+    TRY(lora_write(l->training.adapter, LORA_PEFT, folder, &meta, err));
+    return model_card_write(card, folder, err);
+}
+
 static int write_final(Loop *l, Error *err) {
     const Config *c = l->job->config;
     const Training *t = &l->training;
@@ -163,13 +172,10 @@ static int write_final(Loop *l, Error *err) {
                       .steps = l->done,
                       .rank = t->adapter->rank,
                       .alpha = t->adapter->alpha};
-    LoraMeta meta = adapter_meta(l);
-    if (dir_exists(tmp)) TRY(dir_remove(tmp, err));
-    TRY(dir_make(tmp, err));
-    TRY(lora_write(t->adapter, LORA_PEFT, tmp, &meta, err));
-    TRY(model_card_write(&card, tmp, err));
-    if (dir_exists(final)) TRY(dir_remove(final, err));
-    TRY(dir_commit(tmp, final, err));
+    int code = fill_final(l, &card, tmp, err);
+    if (code == 0 && dir_exists(final)) code = dir_remove(final, err);
+    if (code == 0) code = dir_commit(tmp, final, err);
+    if (code < 0) return dir_remove(tmp, NULL), code;
     job_result(l->job, "%s", final);
     return 0;
 }
@@ -202,7 +208,9 @@ static int begin_run(Loop *l, Error *err) {
     const char *path = path_join(l->arena, l->run.path, "config.yaml");
     if (!path) return fail(err, DRPO_E_MEMORY, "out of memory");
     TRY(config_write(c, path, err));
-    return metrics_open(&l->metrics, l->run.path, l->done, from.metrics_bytes, from.eval_bytes, err);
+    TRY(metrics_open(&l->metrics, l->run.path, l->done, from.metrics_bytes, from.eval_bytes, err));
+    l->metrics.latent_distance = config_float(c, OPT_LATENT_L2) > 0;
+    return 0;
 }
 
 static int train(Loop *l, Error *err) {
@@ -213,8 +221,7 @@ static int train(Loop *l, Error *err) {
     if (code == 0) code = write_final(l, err);
     Error closing = {0};
     if (metrics_close(&l->metrics, &closing) < 0 && code == 0) code = fail(err, closing.code, "%s", closing.text);
-    if (code < 0 && l->run.created && l->done == 0)
-        dir_remove(l->run.path, NULL); /* nothing was learnt: leave nothing */
+    if (code < 0 && l->done == 0) run_folder_undo(&l->run); /* nothing was learnt: leave nothing */
     return code;
 }
 

@@ -58,6 +58,39 @@ refuse 2 "FluxPipeline" $T --model model
 copy_model
 sed -i 's/"cross_attention_dim": [0-9]*/"cross_attention_dim": 80/' model/unet/config.json
 refuse 2 "cross_attention_dim" $T --model model
+copy_model
+sed -i 's/UNet2DConditionModel/AutoencoderKL/' model/unet/config.json
+refuse 2 "describes AutoencoderKL" $T --model model
+copy_model
+cp model/unet/config.json model/vae/config.json
+refuse 2 "vae/config.json: describes UNet2DConditionModel" $T --model model
+copy_model
+cp model/unet/config.json model/text_encoder/config.json
+refuse 2 "text_encoder/config.json: describes UNet2DConditionModel" $T --model model
+copy_model
+sed -i 's/"out_channels": 3/"out_channels": 4/' model/vae/config.json
+refuse 2 "makes 4 colours" $T --model model
+
+# sizes of 8 dimensions in full length: a text that outgrew its room once
+header='{"t":{"dtype":"F32","shape":[0'
+for i in 1 2 3 4 5 6 7; do header=$header,9223372036854775807; done
+header="$header],\"data_offsets\":[0,0]}}"
+{ printf "\\$(printf %o ${#header})\0\0\0\0\0\0\0%s" "$header"; } >long.safetensors
+"$DRPO" inspect long.safetensors >out 2>err
+[ $? -lt 128 ] || broken "inspect of long.safetensors ended by a signal"
+
+# noise for one picture of 4
+printf 'a photo of a red star\n' >star.txt
+expect 0 "$DRPO" sample --threads 1 --prompts star.txt --out noise --save-latents noise.safetensors
+refuse 2 "4 are needed" $T --noise noise.safetensors
+refuse 2 "2 are needed" sample --out pictures --prompt x --n 2 --noise noise.safetensors
+refuse 2 "multiple of" eval --out pictures --resolution 63
+
+# a folder that was there stays, but nothing is left in it
+mkdir empty
+expect 1 "$DRPO" train --out empty --threads 1 --candidates 4 --positives 1 --negatives 1 --reward exec:false --eval-every 0
+[ -d empty ] && [ -z "$(ls -A empty)" ] || broken "a failed first update left: $(ls -A empty)"
+
 mkdir folder && : >folder/something
 refuse 2 "not empty" train --out folder --threads 1
 

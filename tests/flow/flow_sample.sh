@@ -16,6 +16,12 @@ grep -q "Steps: 1, Sampler: Euler" a/00000-42.png || broken "no parameters in th
 expect 0 "$DRPO" $S "a photo of a star" --n 3 --noise a.safetensors --out d --save-latents d.safetensors
 cmp -s a.safetensors d.safetensors || broken "the same noise gave other latents"
 
+# the empty prompt is a prompt; one that is too long is announced once
+expect 0 "$DRPO" $S "" --out empty.png
+grep -q "Steps: 1" empty.png || broken "no picture of the empty prompt"
+expect 0 "$DRPO" $S "$(printf 'a red star and %.0s' 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20)" --out long.png
+[ "$(grep -c 'their ends are ignored' err)" -eq 1 ] || broken "no warning for a prompt that is cut: $(cat err)"
+
 # batches do not matter
 expect 0 "$DRPO" $S "a photo of a star" --n 3 --batch 2 --out e --save-latents e.safetensors
 cmp -s a/00000-44.png e/00000-44.png || broken "the size of a batch changed a picture"
@@ -34,6 +40,8 @@ done
 expect 0 "$DRPO" export run --format merged --out merged
 expect 0 "$DRPO" $S "a photo of a star" --n 2 --model merged --out m
 expect 2 "$DRPO" export run --format merged --out merged
+expect 2 "$DRPO" export run --format merged --model merged --out merged/inside
+[ ! -e merged/inside ] && [ ! -e merged/inside.tmp ] || broken "a refused export left files"
 
 # an adapter starts another run
 expect 0 train --out second --steps 1 --lora-init run --eval-every 0 --dump-gradients g.safetensors
