@@ -74,6 +74,7 @@ int main(int argc, char **argv) {
     if (strcmp(word, "help") == 0 && argc > 2) {
         for (int i = 0; i < COMMANDS; i++)
             if (strcmp(argv[2], commands[i].name) == 0) return print_owned(drpo_config_help(commands[i].verb, "drpo"));
+        word = argv[2]; /* says which word is no verb */
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || (strcmp(word, "help") == 0 && argc == 2)) {
         print_usage(stdout);

@@ -1,7 +1,7 @@
 /* Trains the embedded generator toward a reward that is a C function: pictures with much red score high. Stops after 30
  * seconds at most; the run is saved and can be resumed.
  *
- *     example_train RUN */
+ *     example_train [RUN [STEPS]] */
 #include <stdio.h>
 #include <time.h>
 

@@ -23,6 +23,9 @@ static double tick_step(Range r, int count) {
     return power * (unit < 1.5 ? 1 : unit < 3.5 ? 2 : unit < 7.5 ? 5 : 10);
 }
 
+/* Counted, because v += step stands still where v is huge beside the step. */
+enum { MOST_TICKS = 20 };
+
 static double place_x(Range x, double v) { return LEFT + (v - x.low) / (x.high - x.low) * (WIDTH - LEFT - RIGHT); }
 static double place_y(Range y, double v) {
     return HEIGHT - BOTTOM - (v - y.low) / (y.high - y.low) * (HEIGHT - TOP - BOTTOM);
@@ -30,16 +33,19 @@ static double place_y(Range y, double v) {
 
 static void draw_axes(FILE *out, Range x, Range y) {
     double step = tick_step(y, 5);
-    for (double v = ceil(y.low / step) * step; v <= y.high + 1e-9 * step; v += step) {
+    double first = ceil(y.low / step);
+    for (int i = 0; i < MOST_TICKS && (first + i) * step <= y.high + 1e-9 * step; i++) {
+        double v = (first + i) * step;
         double at = place_y(y, v);
         fprintf(out, "<line class=grid x1=%d x2=%d y1=%.1f y2=%.1f />", LEFT, WIDTH - RIGHT, at, at);
         fprintf(out, "<text class=tick x=%d y=%.1f text-anchor=end>%.4g</text>\n", LEFT - 6, at + 4,
                 fabs(v) < 1e-9 * step ? 0 : v);
     }
     step = tick_step(x, 6);
-    for (double v = ceil(x.low / step) * step; v <= x.high + 1e-9 * step; v += step)
-        fprintf(out, "<text class=tick x=%.1f y=%d text-anchor=middle>%.6g</text>\n", place_x(x, v),
-                HEIGHT - BOTTOM + 18, v);
+    first = ceil(x.low / step);
+    for (int i = 0; i < MOST_TICKS && (first + i) * step <= x.high + 1e-9 * step; i++)
+        fprintf(out, "<text class=tick x=%.1f y=%d text-anchor=middle>%.6g</text>\n", place_x(x, (first + i) * step),
+                HEIGHT - BOTTOM + 18, (first + i) * step);
 }
 
 static void draw_line(FILE *out, const Series *s, Range x, Range y, int color, double keep, const char *class_name) {

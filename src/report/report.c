@@ -56,7 +56,7 @@ static void write_tiles(const Report *r) {
     fprintf(r->out, "</div>\n");
 }
 
-/* The newest eval-<step>.png; names sort as their steps do. */
+/* The newest eval-<step>.png: steps have six digits or more, so a longer name is later. */
 static bool newest_grid(const Report *r, char name[NAME_MAX + 1]) {
     name[0] = 0;
     DIR *folder = opendir(r->run);
@@ -64,7 +64,8 @@ static bool newest_grid(const Report *r, char name[NAME_MAX + 1]) {
     while (folder && (entry = readdir(folder))) {
         size_t n = strlen(entry->d_name);
         bool grid = n > 9 && strncmp(entry->d_name, "eval-", 5) == 0 && strcmp(entry->d_name + n - 4, ".png") == 0;
-        if (grid && strcmp(entry->d_name, name) > 0) strcpy(name, entry->d_name);
+        size_t best = strlen(name);
+        if (grid && (n > best || (n == best && strcmp(entry->d_name, name) > 0))) strcpy(name, entry->d_name);
     }
     if (folder) closedir(folder);
     return name[0] != 0;
