@@ -1,6 +1,6 @@
 /* Fusion: how many kernels each pattern saves, what is left alone, and that results stay the same. */
 #include "engine/graph_private.h"
-#include "engine/nets.h"
+#include "engine/plan_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,60 +11,6 @@
 #include <cmocka.h>
 #include <math.h>
 
-enum { SCRATCH = 1 << 16 };
-
-typedef struct Fixture {
-    Arena *arena;
-    Backend *b;
-    float *scratch;
-} Fixture;
-
-static int setup(void **state) {
-    Fixture *f = calloc(1, sizeof *f);
-    f->arena = arena_new();
-    f->b = backend_ref_new(NULL);
-    f->scratch = malloc(SCRATCH * sizeof(float));
-    *state = f;
-    return f->arena && f->b && f->scratch ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    Fixture *f = *state;
-    backend_free(f->b);
-    arena_free(f->arena);
-    free(f->scratch);
-    free(f);
-    return 0;
-}
-
-static Plan *plan(Fixture *f, Graph *g) {
-    Error err = {0};
-    Plan *p = NULL;
-    if (plan_new(g, f->b, &p, &err) < 0 || plan_bind(p, NULL, &err) < 0) fail_msg("%s", err.text);
-    net_write(g, p, f->scratch);
-    return p;
-}
-
-static void run(Plan *p) {
-    Error err = {0};
-    if (plan_run(p, &err) < 0) fail_msg("%s", err.text);
-}
-
-/* Plans, runs and reads one node; returns the number of kernels. */
-static int evaluate(Fixture *f, Graph *g, Value y, float *out) {
-    Plan *p = plan(f, g);
-    run(p);
-    plan_read(p, y, out);
-    int kernels = plan_kernels(p);
-    plan_free(p);
-    return kernels;
-}
-
-static Value build_resnet(Graph *g) { return net_resnet(g, input(g, "x", DT_F32, shape4(2, 4, 3, 5)), 1); }
-static Value build_lora(Graph *g) {
-    Value ab[2];
-    return net_lora(g, input(g, "x", DT_F32, shape3(2, 3, 4)), 6, 5, ab);
-}
 static Value build_lora_residual(Graph *g) {
     Value ab[2], skip = input(g, "skip", DT_F32, shape3(2, 3, 6));
     return add(g, net_lora(g, input(g, "x", DT_F32, shape3(2, 3, 4)), 6, 5, ab), skip);
