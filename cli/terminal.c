@@ -78,6 +78,7 @@ drpo_callbacks terminal_open(Terminal *t) {
     action.sa_flags = SA_RESTART;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file size is then a failed write with a message, as a full disk is */
     return (drpo_callbacks){.progress = on_progress, .message = on_message, .cancelled = on_cancelled, .user = t};
 }
 

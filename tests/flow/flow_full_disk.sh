@@ -8,7 +8,6 @@ expect 0 train --out full --steps 2 --checkpoint-every 2 --eval-every 0
 # the adapter fits, the optimizer's moments do not
 adapter=$(wc -c <full/checkpoint-2/adapter_model.safetensors)
 (
-    trap '' XFSZ
     ulimit -f $((adapter / 512 + 8))
     "$DRPO" train --resume latest --out full --steps 4 --threads 1 >out 2>err
 )
