@@ -37,6 +37,9 @@ struct Backend {
     void (*copy_in)(Backend *b, const Node *n, const void *host, void *device);
     void (*copy_out)(Backend *b, const Node *n, const void *device, void *host);
     void (*sync)(Backend *b); /* may be NULL */
+    /* Another backend over the same packed weights, for plans that a second host thread runs at the same time. Plans
+     * are made by one thread; the backend they share outlives its shares. NULL: there is none. */
+    Backend *(*share)(Backend *b, int threads, Error *err);
     void (*destroy)(Backend *b);
     size_t (*packed_bytes)(const Backend *b); /* memory held for packed weights */
 };

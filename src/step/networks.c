@@ -4,15 +4,14 @@
 #include <string.h>
 
 static const size_t default_budget = (size_t)1 << 30;
-static const size_t text_cache_bytes = (size_t)16 << 20;
 enum { DECODE_PIXELS = 1 << 16 }; /* pictures per decoder run: about this many pixels keep its layers near the cache */
 
-static GeneratorPassOptions policy_options(const Networks *n, const NetworksOptions *o, int batch, size_t budget) {
+static GeneratorPassOptions policy_options(const NetworksOptions *o, int batch, size_t budget) {
     return (GeneratorPassOptions){.batch = batch,
                                   .height = o->height,
                                   .width = o->width,
-                                  .text_tokens = text_pass_tokens(n->text),
-                                  .text_width = text_pass_width(n->text),
+                                  .text_tokens = o->text_tokens,
+                                  .text_width = o->text_width,
                                   .released_x0 = o->released_x0,
                                   .adapter = o->adapter,
                                   .features = o->features,
@@ -20,16 +19,24 @@ static GeneratorPassOptions policy_options(const Networks *n, const NetworksOpti
                                   .budget = budget};
 }
 
+size_t networks_budget(const NetworksOptions *o) { return o->budget ? o->budget : default_budget; }
+
+int networks_measure(Pipeline *p, Backend *b, const NetworksOptions *o, size_t *bytes, Error *err) {
+    int batch = o->chunk && o->chunk < o->candidates ? o->chunk : o->candidates;
+    GeneratorPassOptions policy = policy_options(o, batch, 0);
+    return generator_pass_measure(p, b, &policy, bytes, err);
+}
+
 /* Halves the chunk until its activations fit; at one candidate the planner recomputes, or says that even that is not
  * enough. */
 static int choose_chunk(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
-    size_t budget = o->budget ? o->budget : default_budget;
+    size_t budget = networks_budget(o);
     n->chunk = o->chunk ? o->chunk : o->candidates;
     if (n->chunk > o->candidates) n->chunk = o->candidates;
     if (o->chunk) return 0;
     for (; n->chunk > 1; n->chunk = (n->chunk + 1) / 2) {
         size_t bytes;
-        GeneratorPassOptions policy = policy_options(n, o, n->chunk, 0);
+        GeneratorPassOptions policy = policy_options(o, n->chunk, 0);
         TRY(generator_pass_measure(p, n->backend, &policy, &bytes, err));
         if (bytes <= budget) return 0;
     }
@@ -39,7 +46,7 @@ static int choose_chunk(Pipeline *p, Networks *n, const NetworksOptions *o, Erro
 static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
     /* A chunk that someone asked for is taken as it is unless a budget is given too. */
     size_t budget = o->budget ? o->budget : n->chunk == 1 ? default_budget : 0;
-    GeneratorPassOptions policy = policy_options(n, o, n->chunk, budget);
+    GeneratorPassOptions policy = policy_options(o, n->chunk, budget);
     TRY(generator_pass_new(p, n->backend, &policy, &n->policy, err));
     if (o->reference) {
         GeneratorPassOptions reference = policy;
@@ -74,7 +81,6 @@ static int bind_memory(Networks *n, Error *err) {
 }
 
 static int open_all(Pipeline *p, const NetworksOptions *o, Networks *n, Error *err) {
-    TRY(text_pass_new(p, n->backend, text_cache_bytes, &n->text, err));
     TRY(choose_chunk(p, n, o, err));
     n->held = n->chunk >= o->candidates;
     TRY(plan_passes(p, n, o, err));
@@ -90,7 +96,6 @@ int networks_open(Pipeline *p, Backend *b, const NetworksOptions *o, Networks *o
 }
 
 void networks_close(Networks *n) {
-    text_pass_free(n->text);
     generator_pass_free(n->policy);
     generator_pass_free(n->reference);
     decode_pass_free(n->decode);

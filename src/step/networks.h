@@ -9,11 +9,9 @@
 
 #include "model/decode_pass.h"
 #include "model/generator_pass.h"
-#include "model/text_pass.h"
 
 typedef struct Networks {
     Backend *backend;
-    TextPass *text;
     GeneratorPass *policy;    /* forward and backward, `chunk` candidates */
     GeneratorPass *reference; /* adapter off, features only */
     DecodePass *decode;
@@ -27,11 +25,15 @@ typedef struct NetworksOptions {
     int candidates, chunk; /* chunk 0: as large as the budget allows */
     size_t budget;         /* activation bytes, 0: default_budget */
     int height, width;     /* latents */
+    int text_tokens, text_width;
     bool released_x0, reference;
     Adapter *adapter;
     const FeatureBuilder *features;
 } NetworksOptions;
 
+size_t networks_budget(const NetworksOptions *o); /* bytes: the one given, or the default */
+/* Activation bytes of the gradient pass over all candidates, or over the chunk that the options name. */
+int networks_measure(Pipeline *p, Backend *b, const NetworksOptions *o, size_t *bytes, Error *err);
 int networks_open(Pipeline *p, Backend *b, const NetworksOptions *o, Networks *out, Error *err);
 void networks_close(Networks *n);
 

@@ -44,6 +44,23 @@ void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards) 
     stats->candidates += c->count;
 }
 
+void statistics_join(StepStats *total, const StepStats *one, int workers) {
+    total->reward_mean += one->reward_mean;
+    total->reward_std += one->reward_std;
+    total->reward_best += one->reward_best;
+    total->reward_worst += one->reward_worst;
+    for (int r = 0; r < MAX_REWARDS; r++) total->raw_mean[r] += one->raw_mean[r];
+    total->pref_loss += one->pref_loss;
+    total->ref_loss += one->ref_loss;
+    total->feature_scale += one->feature_scale;
+    total->latent_distance += one->latent_distance;
+    total->diversity += one->diversity;
+    total->prompts_used += one->prompts_used;
+    total->prompts_skipped += one->prompts_skipped;
+    total->candidates += one->candidates;
+    for (int p = 0; p < PHASES; p++) total->seconds[p] += one->seconds[p] / workers;
+}
+
 void statistics_finish(StepStats *stats, int prompts) {
     double *per_prompt[] = {&stats->reward_mean, &stats->reward_std, &stats->reward_best, &stats->reward_worst,
                             &stats->diversity};

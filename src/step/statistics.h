@@ -15,6 +15,8 @@ void phase_end(PhaseClock *clock, int phase); /* time since the last call goes t
 /* DRPO_E_NUMERIC with the candidate's number when a latent is not finite. */
 int statistics_check_latents(const Candidates *c, const Prompt *prompt, Error *err);
 void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards);
+/* Adds one prompt's sums. Its seconds count as 1/workers: they ran at the same time as others'. */
+void statistics_join(StepStats *total, const StepStats *one, int workers);
 /* Sums to means over `prompts` (losses: over the prompts used). */
 void statistics_finish(StepStats *stats, int prompts);
 

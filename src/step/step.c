@@ -7,46 +7,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "step/candidates.h"
+#include "base/threads.h"
+#include "model/text_pass.h"
 #include "step/generate.h"
 #include "step/losses.h"
-#include "step/networks.h"
 #include "step/select.h"
 #include "step/statistics.h"
+#include "step/workers.h"
 
 struct Step {
     StepOptions options;
     Adapter *adapter;
     Pipeline *pipeline;
+    Backend *backend;
     FeatureMaps *maps;
-    Networks net;
-    Candidates candidates;
+    TextPass *text;
+    Workers workers;
     float *grad; /* [adapter->count] */
 };
 
+static const size_t text_cache_bytes = (size_t)16 << 20;
+
 static bool has_reference(const StepOptions *o) { return o->drift.lambda_ref > 0 || o->drift.latent_l2 > 0; }
 
-static int open_networks(Step *s, Backend *b, Error *err) {
+static int open_workers(Step *s, Error *err) {
     const StepOptions *o = &s->options;
     Pipeline *p = s->pipeline;
     int size;
     TRY(pipeline_latent_side(p, o->resolution, &size, err));
     TRY(feature_maps_open(o->features, o->drift.latent_l2 > 0, &s->maps, err));
+    TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));
     FeatureBuilder features = feature_maps_builder(s->maps);
     NetworksOptions n = {.candidates = o->candidates,
                          .chunk = o->chunk,
                          .budget = o->memory_budget,
                          .height = size,
                          .width = size,
+                         .text_tokens = text_pass_tokens(s->text),
+                         .text_width = text_pass_width(s->text),
                          .released_x0 = o->released_x0,
                          .reference = has_reference(o),
                          .adapter = s->adapter,
                          .features = &features};
-    TRY(networks_open(p, b, &n, &s->net, err));
-    size_t latent = (size_t)p->latent_channels * (size_t)size * (size_t)size;
-    TRY(candidates_allocate(&s->candidates, o->candidates, latent, size * p->factor, size * p->factor, s->net.policy,
-                            err));
+    int threads = o->threads > 0 ? o->threads : threads_default(), prompts = o->prompts > 0 ? o->prompts : 1;
+    TRY(workers_open(p, s->backend, &n, threads, prompts, &s->workers, err));
     s->grad = calloc(s->adapter->count, sizeof(float));
     return s->grad ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }
@@ -57,7 +61,8 @@ int step_new(Pipeline *p, Backend *b, Adapter *a, const StepOptions *o, Step **o
     s->options = *o;
     s->adapter = a;
     s->pipeline = p;
-    int code = open_networks(s, b, err);
+    s->backend = b;
+    int code = open_workers(s, err);
     if (code < 0) {
         step_free(s);
         return code;
@@ -68,8 +73,8 @@ int step_new(Pipeline *p, Backend *b, Adapter *a, const StepOptions *o, Step **o
 
 void step_free(Step *s) {
     if (!s) return;
-    networks_close(&s->net);
-    candidates_free(&s->candidates);
+    workers_close(&s->workers);
+    text_pass_free(s->text);
     feature_maps_close(s->maps);
     free(s->grad);
     free(s);
@@ -79,59 +84,102 @@ const float *step_last_gradient(const Step *s) { return s->grad; }
 
 int step_plan(const Step *s, StepPlan *out) {
     const Pipeline *p = s->pipeline;
-    *out = (StepPlan){.activations = s->net.held_bytes + s->net.shared_bytes + text_pass_bytes(s->net.text),
-                      .packed_weights = s->net.backend->packed_bytes(s->net.backend),
+    *out = (StepPlan){.activations = text_pass_bytes(s->text),
+                      .packed_weights = s->backend->packed_bytes(s->backend),
                       .mapped_weights = weights_bytes(p->unet_weights) + weights_bytes(p->vae_weights) +
                                         weights_bytes(p->text_weights) + feature_maps_weight_bytes(s->maps),
                       .adapter_bytes = 4 * s->adapter->count * sizeof(float), /* value, gradient, two moments */
-                      .host = s->candidates.bytes,
-                      .chunk = s->net.chunk};
+                      .chunk = s->workers.worker[0].net.chunk,
+                      .workers = s->workers.count};
+    for (int i = 0; i < s->workers.count; i++) {
+        const Worker *w = &s->workers.worker[i];
+        out->activations += w->net.held_bytes + w->net.shared_bytes;
+        out->adapter_bytes += s->adapter->count * sizeof(float);
+        out->host += w->candidates.bytes;
+    }
     out->total = out->activations + out->packed_weights + out->mapped_weights + out->adapter_bytes + out->host;
     return 0;
 }
 
-/* One prompt's share of the update, added to s->grad; a prompt whose scores say nothing adds nothing. */
-static int learn_from(Step *s, const Prompt *prompt, int slot, int prompts, long number, NoiseSource *noise,
-                      RewardSet *rewards, StepStats *stats, Error *err) {
-    const StepOptions *o = &s->options;
-    Networks *net = &s->net;
-    Candidates *c = &s->candidates;
-    PhaseClock clock = phase_start(stats);
-    const float *text;
-
-    TRY(text_pass_encode(net->text, prompt->text, &text, NULL, err));
-    phase_end(&clock, PHASE_TEXT);
-    TRY(noise_candidates(noise, number, slot, prompts, c->count, c->noise, err));
-    TRY(generate_candidates(net->policy, text, c, err));
+/* ---- the stages of one prompt, on one worker ---- */
+static int draw_candidates(Worker *w, void *step) {
+    (void)step;
+    Candidates *c = &w->candidates;
+    PhaseClock clock = phase_start(&w->stats);
+    TRY(generate_candidates(w->net.policy, w->text, c, &w->err));
     phase_end(&clock, PHASE_GENERATE);
-    TRY(statistics_check_latents(c, prompt, err));
-    TRY(decode_pass_run(net->decode, c->latents, c->count, c->rgb, err));
+    TRY(statistics_check_latents(c, w->prompt, &w->err));
+    TRY(decode_pass_run(w->net.decode, c->latents, c->count, c->rgb, &w->err));
     phase_end(&clock, PHASE_DECODE);
-    Pictures pictures = {c->rgb, c->count, c->height, c->width};
-    TRY(reward_set_score(rewards, prompt, &pictures, c->raw, c->score, err));
-    TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, err));
-    statistics_add_rewards(stats, c, rewards->count);
-    phase_end(&clock, PHASE_REWARD);
-    if (c->selection.skip) {
-        stats->prompts_skipped++;
-        return 0;
-    }
-    if (net->reference) TRY(generate_reference(net->reference, text, c, err));
-    phase_end(&clock, PHASE_REFERENCE);
-    LossOptions losses = {o->drift, o->mean_keys, o->threads};
-    TRY(losses_gradient(s->maps, &losses, c, stats, err));
-    phase_end(&clock, PHASE_FEATURES);
-    TRY(generate_gradient(net->policy, text, c, net->held, s->grad, err));
-    phase_end(&clock, PHASE_BACKWARD);
-    stats->prompts_used++;
     return 0;
+}
+
+static int learn(Worker *w, void *step) {
+    const Step *s = step;
+    Candidates *c = &w->candidates;
+    if (c->selection.skip) return 0; /* scores that say nothing add nothing */
+    PhaseClock clock = phase_start(&w->stats);
+    if (w->net.reference) TRY(generate_reference(w->net.reference, w->text, c, &w->err));
+    phase_end(&clock, PHASE_REFERENCE);
+    LossOptions losses = {s->options.drift, s->options.mean_keys, w->threads};
+    TRY(losses_gradient(s->maps, &losses, c, &w->stats, &w->err));
+    phase_end(&clock, PHASE_FEATURES);
+    memset(w->grad, 0, s->adapter->count * sizeof(float));
+    TRY(generate_gradient(w->net.policy, w->text, c, w->net.held, w->grad, &w->err));
+    phase_end(&clock, PHASE_BACKWARD);
+    return 0;
+}
+
+/* ---- what is done prompt by prompt, in their order ---- */
+static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int prompts, long number, NoiseSource *noise,
+                   Error *err) {
+    const float *text;
+    w->prompt = prompt;
+    w->stats = (StepStats){0};
+    w->code = 0;
+    error_clear(&w->err);
+    PhaseClock clock = phase_start(&w->stats);
+    TRY(text_pass_encode(s->text, prompt->text, &text, NULL, err));
+    size_t states = (size_t)text_pass_tokens(s->text) * (size_t)text_pass_width(s->text);
+    memcpy(w->text, text, states * sizeof(float));
+    phase_end(&clock, PHASE_TEXT);
+    return noise_candidates(noise, number, slot, prompts, w->candidates.count, w->candidates.noise, err);
+}
+
+static int score(const Step *s, Worker *w, RewardSet *rewards, Error *err) {
+    const StepOptions *o = &s->options;
+    Candidates *c = &w->candidates;
+    PhaseClock clock = phase_start(&w->stats);
+    Pictures pictures = {c->rgb, c->count, c->height, c->width};
+    TRY(reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, err));
+    TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, err));
+    statistics_add_rewards(&w->stats, c, rewards->count);
+    phase_end(&clock, PHASE_REWARD);
+    w->stats.prompts_skipped = c->selection.skip;
+    w->stats.prompts_used = !c->selection.skip;
+    return 0;
+}
+
+static void collect(Step *s, const Worker *w, StepStats *stats) {
+    statistics_join(stats, &w->stats, s->workers.count);
+    if (w->candidates.selection.skip) return;
+    for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] += w->grad[i];
 }
 
 int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,
                   float *grad, StepStats *stats, Error *err) {
+    Workers *all = &s->workers;
     memset(stats, 0, sizeof *stats);
     memset(s->grad, 0, s->adapter->count * sizeof(float));
-    for (int i = 0; i < n; i++) TRY(learn_from(s, &prompts[i], i, n, number, noise, rewards, stats, err));
+    for (int first = 0; first < n; first += all->count) {
+        int m = n - first < all->count ? n - first : all->count;
+        Worker *w = all->worker;
+        for (int i = 0; i < m; i++) TRY(prepare(s, &w[i], &prompts[first + i], first + i, n, number, noise, err));
+        TRY(workers_run(all, m, draw_candidates, s, err));
+        for (int i = 0; i < m; i++) TRY(score(s, &w[i], rewards, err));
+        TRY(workers_run(all, m, learn, s, err));
+        for (int i = 0; i < m; i++) collect(s, &w[i], stats);
+    }
     statistics_finish(stats, n);
     float share = stats->prompts_used ? 1.0f / (float)stats->prompts_used : 0;
     for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] *= share;
@@ -140,7 +188,7 @@ int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSourc
 }
 
 static void refresh_adapter(Step *s) {
-    Backend *b = s->net.backend;
+    Backend *b = s->backend;
     for (int i = 0; b->refresh && i < s->adapter->n_pair; i++) {
         b->refresh(b, &s->adapter->pair[i].a);
         b->refresh(b, &s->adapter->pair[i].b);

@@ -17,13 +17,15 @@ typedef struct StepOptions {
     int candidates, positives, negatives;
     double min_spread;
     int chunk;            /* candidates per pass through a network; 0: chosen by the memory budget */
-    size_t memory_budget; /* bytes of activations, 0: 1 GiB, or what the given chunk needs */
+    size_t memory_budget; /* bytes of activations of all prompts learned from at once, 0: 1 GiB, or what the given chunk
+                             needs */
     int resolution;       /* pixels, 0: the model's own */
     bool released_x0;     /* the released trainer's four-digit constants */
     const char *features; /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */
     DriftOptions drift;
     bool mean_keys; /* average over feature keys instead of their sum */
     int threads;
+    int prompts; /* of one update, 0: one. As many are learned from at once as threads and memory allow */
 } StepOptions;
 
 typedef struct Step Step;
@@ -46,7 +48,7 @@ const float *step_last_gradient(const Step *s);
 /* What `drpo plan` prints. */
 typedef struct StepPlan {
     size_t activations, packed_weights, mapped_weights, adapter_bytes, host, total;
-    int chunk;
+    int chunk, workers; /* candidates per pass, prompts at once */
 } StepPlan;
 int step_plan(const Step *s, StepPlan *out);
 

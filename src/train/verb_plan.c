@@ -6,11 +6,11 @@
 static double mib(size_t bytes) { return (double)bytes / 1048576; }
 
 static int print_json(const Job *job, const StepPlan *p, int candidates, long calls, Error *err) {
-    json_t *root =
-        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:I}", "activations", (json_int_t)p->activations,
-                  "packed_weights", (json_int_t)p->packed_weights, "mapped_weights", (json_int_t)p->mapped_weights,
-                  "adapter", (json_int_t)p->adapter_bytes, "host", (json_int_t)p->host, "total", (json_int_t)p->total,
-                  "chunk", p->chunk, "candidates", candidates, "generator_calls", (json_int_t)calls);
+    json_t *root = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I}", "activations", (json_int_t)p->activations,
+        "packed_weights", (json_int_t)p->packed_weights, "mapped_weights", (json_int_t)p->mapped_weights, "adapter",
+        (json_int_t)p->adapter_bytes, "host", (json_int_t)p->host, "total", (json_int_t)p->total, "chunk", p->chunk,
+        "prompts_at_once", p->workers, "candidates", candidates, "generator_calls", (json_int_t)calls);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     if (text) job_result(job, "%s", text);
     int code = text ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
@@ -33,8 +33,8 @@ int plan_print(const Job *job, const Step *step, Error *err) {
     job_result(job, "adapter, moments  %10.1f MiB", mib(p.adapter_bytes));
     job_result(job, "pictures, scores  %10.1f MiB", mib(p.host));
     job_result(job, "total             %10.1f MiB", mib(p.total));
-    job_result(job, "candidates in chunks of %d of %d; %ld pictures per update, %ld in the run", p.chunk, k, per_update,
-               calls);
+    job_result(job, "candidates in chunks of %d of %d, %d prompts at once; %ld pictures per update, %ld in the run",
+               p.chunk, k, p.workers, per_update, calls);
     return 0;
 }
 

@@ -175,12 +175,34 @@ static int choose_isa(SimdKernels *out, Error *err) {
     return fail(err, DRPO_E_INPUT, "DRPO_ISA=%s: not available here; use generic, avx2 or avx512, or unset it", wanted);
 }
 
-Backend *backend_cpu_new(int threads, Error *err) {
+static int start(CpuBackend *b, int threads, Error *err) {
+    b->threads = threads;
+    cpu_enter(b);
+    TRY(dnnl_failed(dnnl_engine_create(&b->engine, dnnl_cpu, 0), "starting", err));
+    return dnnl_failed(dnnl_stream_create(&b->stream, b->engine, dnnl_stream_in_order), "starting", err);
+}
+
+static CpuBackend *allocate_backend(Error *err) {
     CpuBackend *b = calloc(1, sizeof *b);
-    if (!b) {
-        fail(err, DRPO_E_MEMORY, "out of memory for the cpu backend");
-        return NULL;
-    }
+    if (!b) fail(err, DRPO_E_MEMORY, "out of memory for the cpu backend");
+    return b;
+}
+
+static Backend *share(Backend *base, int threads, Error *err) {
+    const CpuBackend *from = (CpuBackend *)base;
+    CpuBackend *b = allocate_backend(err);
+    if (!b) return NULL;
+    b->base = from->base;
+    b->simd = from->simd;
+    b->packs = from->packs;
+    if (start(b, threads, err) == 0) return &b->base;
+    destroy(&b->base);
+    return NULL;
+}
+
+Backend *backend_cpu_new(int threads, Error *err) {
+    CpuBackend *b = allocate_backend(err);
+    if (!b) return NULL;
     b->base = (Backend){.name = "cpu",
                         .real_bytes = sizeof(float),
                         .supports = supports,
@@ -190,13 +212,12 @@ Backend *backend_cpu_new(int threads, Error *err) {
                         .free = release,
                         .copy_in = copy_in,
                         .copy_out = copy_out,
+                        .share = share,
                         .destroy = destroy,
                         .packed_bytes = packed_bytes};
-    b->threads = threads > 0 ? threads : threads_default();
-    cpu_enter(b);
+    b->packs = &b->own_packs;
     int code = choose_isa(&b->simd, err);
-    if (code == 0) code = dnnl_failed(dnnl_engine_create(&b->engine, dnnl_cpu, 0), "starting", err);
-    if (code == 0) code = dnnl_failed(dnnl_stream_create(&b->stream, b->engine, dnnl_stream_in_order), "starting", err);
+    if (code == 0) code = start(b, threads > 0 ? threads : threads_default(), err);
     if (code == 0) return &b->base;
     destroy(&b->base);
     return NULL;

@@ -17,7 +17,8 @@ typedef struct CpuBackend {
     SimdKernels simd;
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    Pack *packs; /* list of packed weights */
+    Pack *own_packs;
+    Pack **packs; /* list of packed weights: own_packs, or that of the backend this one shares */
 } CpuBackend;
 
 typedef int Prepare(CpuBackend *b, const Node *n, Kernel *k, Error *err);

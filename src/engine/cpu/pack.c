@@ -24,7 +24,7 @@ static bool same_layout(const_dnnl_memory_desc_t a, const_dnnl_memory_desc_t b) 
 }
 
 static Pack *find(const CpuBackend *b, const Param *p, PackKind kind, const_dnnl_memory_desc_t layout) {
-    for (Pack *at = b->packs; at; at = at->next)
+    for (Pack *at = *b->packs; at; at = at->next)
         if (at->param == p && at->source == p->data && at->kind == kind && same_layout(at->layout, layout)) return at;
     return NULL;
 }
@@ -123,8 +123,8 @@ static int finish(CpuBackend *b, Pack *pack, int code, Pack **out) {
         discard(pack);
         return code;
     }
-    pack->next = b->packs;
-    b->packs = *out = pack;
+    pack->next = *b->packs;
+    *b->packs = *out = pack;
     pack->users = 1;
     return 0;
 }
@@ -155,7 +155,7 @@ int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,
 
 void pack_release(CpuBackend *b, Pack *pack) {
     if (!pack || --pack->users > 0) return;
-    for (Pack **at = &b->packs; *at; at = &(*at)->next) {
+    for (Pack **at = b->packs; *at; at = &(*at)->next) {
         if (*at != pack) continue;
         *at = pack->next;
         break;
@@ -167,14 +167,14 @@ void *pack_data(const Pack *pack) { return pack->data; }
 
 size_t pack_bytes(const CpuBackend *b) {
     size_t bytes = 0;
-    for (const Pack *at = b->packs; at; at = at->next) bytes += at->bytes;
+    for (const Pack *at = *b->packs; at; at = at->next) bytes += at->bytes;
     return bytes;
 }
 
 void pack_free_all(CpuBackend *b) {
-    while (b->packs) {
-        Pack *next = b->packs->next;
-        discard(b->packs);
-        b->packs = next;
+    while (b->own_packs) {
+        Pack *next = b->own_packs->next;
+        discard(b->own_packs);
+        b->own_packs = next;
     }
 }
