@@ -2,7 +2,7 @@
 #include "golden.h"
 #include "model/clip_text.h"
 
-#define TINY SOURCE_DIR "/assets/tiny-turbo/text_encoder"
+#define TINY SOURCE_DIR "/tests/fixtures/tiny-turbo/text_encoder"
 
 static void run_case(const char *name, const char *weights, GoldenRun run, double tolerance) {
     Golden t;

@@ -4,7 +4,7 @@
 
 static const struct {
     const char *name, *weights, *stem;
-} cases[] = {{"unet_tiny", SOURCE_DIR "/assets/tiny-turbo/unet", "diffusion_pytorch_model"},
+} cases[] = {{"unet_tiny", SOURCE_DIR "/tests/fixtures/tiny-turbo/unet", "diffusion_pytorch_model"},
              {"unet_sd", NULL, "model"},
              {"unet_sdxl", NULL, "model"},
              {"unet_conv_proj", NULL, "model"},

@@ -4,7 +4,7 @@
 
 static const struct {
     const char *name, *weights, *stem;
-} cases[] = {{"vae_tiny", SOURCE_DIR "/assets/tiny-turbo/vae", "diffusion_pytorch_model"},
+} cases[] = {{"vae_tiny", SOURCE_DIR "/tests/fixtures/tiny-turbo/vae", "diffusion_pytorch_model"},
              {"vae_random", NULL, "model"},
              {"vae_plain", NULL, "model"}};
 enum { CASES = sizeof cases / sizeof *cases };

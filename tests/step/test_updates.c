@@ -65,7 +65,7 @@ static void world_open(World *w, Backend *backend, int chunk) {
                                .lambda_ref = 0.2f},
                      .threads = 2,
                      .prompts = PROMPTS};
-    assert_ok(pipeline_open(SOURCE_DIR "/assets/tiny-turbo", &w->pipeline, &w->err), w->err);
+    assert_ok(pipeline_open(SOURCE_DIR "/tests/fixtures/tiny-turbo", &w->pipeline, &w->err), w->err);
     w->backend = backend;
     assert_non_null(w->backend);
     open_adapter(w);

@@ -6,7 +6,7 @@ last: states after the final layer norm; penultimate: hidden_states[-2]; pooled:
 import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from common import ASSETS, randomize, write_io, write_weights
+from common import FIRST, randomize, write_io, write_weights
 
 
 def run(model, case, ids):
@@ -19,7 +19,7 @@ def run(model, case, ids):
 
 if __name__ == "__main__":
     with torch.no_grad():
-        folder = ASSETS + "/tiny-turbo"
+        folder = FIRST
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
         ids = tokenizer(
             ["a photo of a red circle and a blue star", "", "a photo of four moons"],

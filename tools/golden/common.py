@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 ASSETS = os.path.join(ROOT, "assets")
+FIRST = os.path.join(ROOT, "tests", "fixtures", "tiny-turbo")  # the first embedded generator
 
 
 def randomize(network, seed):

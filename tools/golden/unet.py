@@ -3,7 +3,7 @@
 import torch
 from diffusers import UNet2DConditionModel
 
-from common import ASSETS, normal, randomize, write_io, write_weights
+from common import FIRST, normal, randomize, write_io, write_weights
 
 CROSS_DOWN, PLAIN_DOWN = "CrossAttnDownBlock2D", "DownBlock2D"
 CROSS_UP, PLAIN_UP = "CrossAttnUpBlock2D", "UpBlock2D"
@@ -112,7 +112,7 @@ def run(unet, case, seed, height, width, tokens, timestep, text=None):
 def tiny():
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    folder = ASSETS + "/tiny-turbo"
+    folder = FIRST
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").double().eval().requires_grad_(False)
     encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").double().eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")

@@ -3,7 +3,7 @@
 import torch
 from diffusers import AutoencoderKL
 
-from common import ASSETS, normal, randomize, write_io, write_weights
+from common import FIRST, normal, randomize, write_io, write_weights
 
 
 def blocks(n):
@@ -43,7 +43,7 @@ def run(vae, case, seed, height, width):
 
 if __name__ == "__main__":
     with torch.no_grad():
-        run(AutoencoderKL.from_pretrained(ASSETS + "/tiny-turbo", subfolder="vae").double().eval(), "vae_tiny", 20, 16, 16)
+        run(AutoencoderKL.from_pretrained(FIRST, subfolder="vae").double().eval(), "vae_tiny", 20, 16, 16)
         for number, (name, options) in enumerate(RANDOM.items()):
             net = randomize(AutoencoderKL(sample_size=32, **options), 300 + number)
             write_weights(name, net, {**net.config, "_class_name": "AutoencoderKL"})

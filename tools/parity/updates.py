@@ -9,7 +9,7 @@ import os
 import sys
 
 import torch
-from common import MODEL, ROOT, check, drpo, finish
+from common import ROOT, check, drpo, finish
 from safetensors.torch import load_file
 from trainer import Settings, Trainer
 
@@ -19,6 +19,7 @@ work = sys.argv[1]
 given = os.path.join(ROOT, "tests", "golden", "updates")
 with open(given + "/settings.json") as f:
     facts = json.load(f)
+facts["model"] = os.path.join(ROOT, facts["model"])
 settings = Settings(**{k: v for k, v in facts.items() if k in Settings.__dataclass_fields__})
 floor, per_step = facts["float32_error_of_pytorch"], facts["prompts_per_step"]
 features = "+".join(
@@ -27,7 +28,7 @@ features = "+".join(
 
 
 def train(backend, out, *more):
-    drpo("train", "--model", MODEL, "--prompts", given + "/prompts.jsonl", "--prompt-order", "file", "--reward", "scene",
+    drpo("train", "--model", settings.model, "--prompts", given + "/prompts.jsonl", "--prompt-order", "file", "--reward", "scene",
          "--noise", given + "/noise.safetensors", "--lora-init", given + "/lora_init.safetensors", "--steps", settings.steps,
          "--prompts-per-step", per_step, "--candidates", settings.candidates, "--positives", settings.positives,
          "--negatives", settings.negatives, "--lora-rank", settings.lora_rank, "--lora-alpha", settings.lora_alpha,

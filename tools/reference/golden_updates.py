@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from trainer import PEFT_PREFIX, Settings, Trainer, one_step
 
-from tiny.common import PROMPTS, ROOT, read_jsonl
+from tiny.common import FIRST, PROMPTS, ROOT, read_jsonl
 
 OUT = os.path.join(ROOT, "tests", "golden", "updates")
 PROMPTS_PER_STEP, MARGIN, RANK, STEADY_TRIES = 2, 0.01, 4, 16
@@ -77,7 +77,7 @@ def pick_steady(trainer, single, prompts, choose, draw):
 
 
 def main():
-    settings = Settings(candidates=6, positives=2, negatives=2, lora_rank=RANK, lora_alpha=float(RANK), steps=10)
+    settings = Settings(model=FIRST, candidates=6, positives=2, negatives=2, lora_rank=RANK, lora_alpha=float(RANK), steps=10)
     trainer, single = Trainer(settings, torch.float64), Trainer(settings, torch.float32)
     start = initial_lora(trainer, 1)
     trainer.load_lora(dict(start))
@@ -135,7 +135,7 @@ def write(settings, steps, start, result, floor):
     with open(OUT + "/prompts.jsonl", "w") as f:
         f.writelines(json.dumps(m) + "\n" for s in steps for m in s[0])
     facts = {
-        "model": "tiny-turbo",
+        "model": "tests/fixtures/tiny-turbo",
         "prompts_per_step": PROMPTS_PER_STEP,
         "reward": "scene",
         "peft_prefix": PEFT_PREFIX,

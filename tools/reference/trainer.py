@@ -12,7 +12,7 @@ import torch
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from drift import drift_gradient
-from tiny.common import ASSETS, load_model, one_step, to_images, token_ids
+from tiny.common import ASSETS, MODEL, load_model, one_step, to_images, token_ids
 from tiny.features import LatentResNet, pooled
 from tiny.verifier import verify
 
@@ -21,6 +21,7 @@ PEFT_PREFIX = "base_model.model."
 
 @dataclass
 class Settings:
+    model: str = MODEL  # folder
     candidates: int = 16
     positives: int = 4
     negatives: int = 4
@@ -54,7 +55,7 @@ class Trainer:
 
         self.settings, self.dtype = settings, dtype
         torch.manual_seed(settings.seed)
-        self.vae, self.unet, self.text_encoder, self.tokenizer = load_model(dtype=dtype)
+        self.vae, self.unet, self.text_encoder, self.tokenizer = load_model(settings.model, dtype)
         self.networks = {
             name: LatentResNet.load(os.path.join(ASSETS, name)).to(dtype) for name in settings.features if name != "latent"
         }

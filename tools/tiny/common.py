@@ -13,6 +13,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ASSETS = os.path.join(ROOT, "assets")
 PROMPTS = os.path.join(ASSETS, "prompts")
 MODEL = os.environ.get("TINY_MODEL", os.path.join(ASSETS, "tiny-turbo"))
+FIRST = os.path.join(ROOT, "tests", "fixtures", "tiny-turbo")  # the first generator, which golden files are made with
 WORK = os.environ.get("TINY_WORK", os.path.join(tempfile.gettempdir(), "tiny"))  # large intermediate files of pretraining
 CHANNELS_LAST = torch.channels_last
 
