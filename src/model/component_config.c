@@ -7,11 +7,18 @@
 
 enum { VALUE_LENGTH = 128, MAX_LIST = 64 };
 
-int component_read(const char *path, ComponentReader reader, void *config, Error *err) {
+int document_load(const char *document, json_t **out, const char **where, Error *err) {
+    bool text = document[0] == '{';
+    *where = text ? "built-in configuration" : document;
+    return text ? json_load_text(*where, document, strlen(document), out, err) : json_load_path(document, out, err);
+}
+
+int component_read(const char *document, ComponentReader reader, void *config, Error *err) {
     Error local = {0};
+    const char *where;
     json_t *root;
-    TRY(json_load_path(path, &root, err));
-    JsonReader r = {root, path, err ? err : &local};
+    TRY(document_load(document, &root, &where, err));
+    JsonReader r = {root, where, err ? err : &local};
     int code = reader(&r, config);
     json_decref(root);
     return code;

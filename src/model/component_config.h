@@ -13,9 +13,11 @@ typedef struct ConfigRule {
         *accepted; /* JSON values separated by '|', e.g. "null|false"; NULL: any, the reader looks at it itself */
 } ConfigRule;
 
-/* Reads one component's config.json: `reader` fills `config`. */
+/* Reads one component's config.json: `reader` fills `config`. `document` is a path, or the JSON text itself. */
 typedef int (*ComponentReader)(const JsonReader *r, void *config);
-int component_read(const char *path, ComponentReader reader, void *config, Error *err);
+int component_read(const char *document, ComponentReader reader, void *config, Error *err);
+/* A document that is a path or, when it begins with "{", JSON text. *where: what messages call it. */
+int document_load(const char *document, json_t **out, const char **where, Error *err);
 /* Error when the file says ("_class_name", or "architectures") that it describes something else than `wanted`. */
 int component_class(const JsonReader *r, const char *wanted);
 /* Keys that begin with "_" are notes of the program that wrote the file and pass. */

@@ -91,11 +91,11 @@ static const LoraPair *pair_of(const Adapter *a, const char *tensor) {
     return NULL;
 }
 
-static int merge_all(const SafeFile *f, const Adapter *a, SafeTensor *tensor, void **merged, const char *path,
+static int merge_all(const Weights *w, const Adapter *a, SafeTensor *tensor, void **merged, const char *path,
                      Error *err) {
     int found = 0;
-    for (size_t i = 0; i < safetensors_count(f); i++) {
-        tensor[i] = *safetensors_at(f, i);
+    for (size_t i = 0; i < weights_count(w); i++) {
+        tensor[i] = *weights_at(w, i);
         const LoraPair *p = pair_of(a, tensor[i].name);
         if (!p) continue;
         TRY(merge_layer(&tensor[i], p, &merged[i], path, err));
@@ -103,16 +103,15 @@ static int merge_all(const SafeFile *f, const Adapter *a, SafeTensor *tensor, vo
         found++;
     }
     if (found == a->n_pair) return 0;
-    return fail(err, DRPO_E_INPUT, "%s: has weights for %d of the adapter's %d layers", safetensors_path(f), found,
+    return fail(err, DRPO_E_INPUT, "%s: has weights for %d of the adapter's %d layers", weights_path(w), found,
                 a->n_pair);
 }
 
 int lora_merge_file(const Weights *w, const Adapter *a, const char *path, Error *err) {
-    const SafeFile *f = weights_file(w);
-    size_t n = safetensors_count(f);
+    size_t n = weights_count(w);
     SafeTensor *tensor = calloc(n + 1, sizeof *tensor);
     void **merged = calloc(n + 1, sizeof *merged);
-    int code = tensor && merged ? merge_all(f, a, tensor, merged, path, err)
+    int code = tensor && merged ? merge_all(w, a, tensor, merged, path, err)
                                 : fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
     if (code == 0) code = safetensors_write(path, tensor, n, NULL, 0, err);
     for (size_t i = 0; merged && i < n; i++) free(merged[i]);

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "format/json.h"
+#include "model/component_config.h"
 
 enum { RGB = 3, MAX_TRAIN_STEPS = 1 << 20, SOME_SIDE = 8 };
 
@@ -40,9 +40,10 @@ static OneStep released_step(void) {
 }
 
 /* Stock pipeline, one trailing step: sample = sigma z, input sample / sqrt(sigma^2 + 1), x0 = sample - sigma eps. */
-static int read_schedule(Pipeline *p, const char *path, Error *err) {
+static int read_schedule(Pipeline *p, const char *document, Error *err) {
+    const char *path;
     json_t *root;
-    TRY(json_load_path(path, &root, err));
+    TRY(document_load(document, &root, &path, err));
     JsonReader r = {root, path, err};
     require_text(&r, "prediction_type", "epsilon", "epsilon");
     require_text(&r, "beta_schedule", "scaled_linear", "linear");
@@ -65,13 +66,10 @@ static int read_schedule(Pipeline *p, const char *path, Error *err) {
     return 0;
 }
 
-static int check_index(const char *folder, const char *path, Error *err) {
-    if (!dir_exists(folder)) return fail(err, DRPO_E_INPUT, "--model %s: no such folder", folder);
-    if (!file_exists(path))
-        return fail(err, DRPO_E_INPUT,
-                    "--model %s: no model_index.json; a diffusers folder of a one-step generator is needed", folder);
+static int check_index(const char *document, Error *err) {
+    const char *path;
     json_t *root;
-    TRY(json_load_path(path, &root, err));
+    TRY(document_load(document, &root, &path, err));
     JsonReader r = {root, path, err};
     const char *class_name = json_get_string(&r, "_class_name", "");
     if (strcmp(class_name, "StableDiffusionPipeline") != 0)
@@ -147,19 +145,24 @@ static int check_fit(const Pipeline *p, Error *err) {
     return 0;
 }
 
-static int open_components(Pipeline *p, Arena *paths, Error *err) {
-    const char *unet = path_join(paths, p->folder, "unet"), *vae = path_join(paths, p->folder, "vae");
-    const char *text = path_join(paths, p->folder, "text_encoder");
-    TRY(check_index(p->folder, path_join(paths, p->folder, "model_index.json"), err));
-    TRY(read_schedule(p, path_join(paths, p->folder, "scheduler/scheduler_config.json"), err));
-    TRY(tokenizer_open(path_join(paths, p->folder, "tokenizer"), &p->tokenizer, err));
-    TRY(clip_text_config_read(path_join(paths, text, "config.json"), &p->text, err));
-    TRY(unet_config_read(path_join(paths, unet, "config.json"), &p->unet, err));
-    TRY(vae_config_read(path_join(paths, vae, "config.json"), &p->vae, err));
+static int open_components(Pipeline *p, Error *err) {
+    const ModelFiles *f = p->files;
+    const char *document;
+    TRY(model_document(f, "model_index.json", &document, err));
+    TRY(check_index(document, err));
+    TRY(model_document(f, "scheduler/scheduler_config.json", &document, err));
+    TRY(read_schedule(p, document, err));
+    TRY(model_tokenizer(f, "tokenizer", &p->tokenizer, err));
+    TRY(model_document(f, "text_encoder/config.json", &document, err));
+    TRY(clip_text_config_read(document, &p->text, err));
+    TRY(model_document(f, "unet/config.json", &document, err));
+    TRY(unet_config_read(document, &p->unet, err));
+    TRY(model_document(f, "vae/config.json", &document, err));
+    TRY(vae_config_read(document, &p->vae, err));
     TRY(check_fit(p, err));
-    TRY(weights_open(text, "model", &p->text_weights, err));
-    TRY(weights_open(unet, "diffusion_pytorch_model", &p->unet_weights, err));
-    TRY(weights_open(vae, "diffusion_pytorch_model", &p->vae_weights, err));
+    TRY(model_weights(f, "text_encoder", "model", &p->text_weights, err));
+    TRY(model_weights(f, "unet", "diffusion_pytorch_model", &p->unet_weights, err));
+    TRY(model_weights(f, "vae", "diffusion_pytorch_model", &p->vae_weights, err));
     weights_ignore(p->text_weights, "text_model.embeddings.position_ids");
     TRY(check_component(p, p->text_weights, append_text, err));
     TRY(check_component(p, p->unet_weights, append_unet, err));
@@ -171,12 +174,17 @@ static int open_components(Pipeline *p, Arena *paths, Error *err) {
 }
 
 int pipeline_open(const char *folder, Pipeline **out, Error *err) {
+    return pipeline_open_choice(&(ModelChoice){.path = folder}, out, err);
+}
+
+int pipeline_open_choice(const ModelChoice *choice, Pipeline **out, Error *err) {
+    const char *name = choice->name ? choice->name : choice->path;
     Pipeline *p = calloc(1, sizeof *p);
-    Arena *paths = arena_new();
-    int code =
-        p && paths && (p->folder = strdup(folder)) ? 0 : fail(err, DRPO_E_MEMORY, "--model %s: out of memory", folder);
-    if (code >= 0) code = open_components(p, paths, err);
-    arena_free(paths);
+    int code = p && (p->folder = strdup(choice->path)) && (p->name = strdup(name))
+                   ? 0
+                   : fail(err, DRPO_E_MEMORY, "--model %s: out of memory", name);
+    if (code >= 0) code = model_files_open(choice, &p->files, err);
+    if (code >= 0) code = open_components(p, err);
     if (code < 0) {
         pipeline_free(p);
         return code;
@@ -191,7 +199,9 @@ void pipeline_free(Pipeline *p) {
     weights_free(p->vae_weights);
     weights_free(p->text_weights);
     tokenizer_free(p->tokenizer);
+    model_files_close(p->files);
     free(p->folder);
+    free(p->name);
     free(p);
 }
 
@@ -203,11 +213,7 @@ int pipeline_latent_side(const Pipeline *p, int resolution, int *side, Error *er
 }
 
 const char *pipeline_sha256(Pipeline *p) {
-    MappedFile file;
-    if (p->sha256[0] == 0 && file_map(weights_path(p->unet_weights), &file, NULL) >= 0) {
-        sha256_hex(file.data, file.size, p->sha256);
-        file_unmap(&file);
-    }
+    if (p->sha256[0] == 0 && weights_sha256(p->unet_weights, p->sha256, NULL) < 0) p->sha256[0] = 0;
     return p->sha256;
 }
 

@@ -1,10 +1,11 @@
-/* Pipeline: a diffusers folder opened: configs checked, weights mapped, nothing computed yet.
+/* Pipeline: a model opened: configs checked, weights mapped, nothing computed yet.
  *
  *   model_index.json, scheduler/scheduler_config.json, tokenizer/, text_encoder/, unet/, vae/ */
 #ifndef DRPO_MODEL_PIPELINE_H
 #define DRPO_MODEL_PIPELINE_H
 
 #include "model/clip_text.h"
+#include "model/model_files.h"
 #include "model/tokenizer.h"
 #include "model/unet.h"
 #include "model/vae.h"
@@ -17,7 +18,9 @@ typedef struct OneStep {
 } OneStep;
 
 typedef struct Pipeline {
-    char *folder;
+    char *folder; /* or the one file */
+    char *name;   /* what users know it by: a repository id, else the folder */
+    ModelFiles *files;
     UnetConfig unet;
     VaeConfig vae;
     ClipTextConfig text;
@@ -30,10 +33,11 @@ typedef struct Pipeline {
 } Pipeline;
 
 int pipeline_open(const char *folder, Pipeline **out, Error *err);
+int pipeline_open_choice(const ModelChoice *choice, Pipeline **out, Error *err);
 void pipeline_free(Pipeline *p);
 /* Latents along one side of pictures of `resolution` pixels (0: the model's own); an error names --resolution. */
 int pipeline_latent_side(const Pipeline *p, int resolution, int *side, Error *err);
-/* SHA-256 of the UNet's file, read on first use: says which base an adapter belongs to. */
+/* SHA-256 of the UNet's file (weights_sha256), read on first use: says which base an adapter belongs to. */
 const char *pipeline_sha256(Pipeline *p);
 /* Registers the UNet's target modules in `targets` and every linear module in `all` (either may be NULL); lora_allocate
  * comes next. */

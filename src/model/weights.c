@@ -1,7 +1,8 @@
-/* Weights: a mapped safetensors file and a record of who asked for what. A network whose builder and file disagree in
+/* Weights: mapped safetensors files and a record of who asked for what. A network whose builder and file disagree in
  * one name or one shape is refused before anything is computed. */
 #include "model/weights.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 
-enum { NAME_LENGTH = 256, PATH_LENGTH = 1024 };
+enum { NAME_LENGTH = 256, LINE_LENGTH = 65 + 2 + NAME_MAX + 1 };
 
 typedef struct Entry {
     const SafeTensor *tensor;
@@ -19,7 +20,7 @@ typedef struct Entry {
 } Entry;
 
 struct Weights {
-    SafeFile *file;
+    WeightsParts parts;
     Entry *entry; /* sorted by name */
     size_t count;
     char **ignored; /* prefixes */
@@ -48,41 +49,32 @@ static void remember(Weights *w, const char *format, ...) {
     va_end(args);
 }
 
-/* Which file of the folder: the plain one, else the half-precision variant. */
-static int choose_file(const char *folder, const char *stem, char path[PATH_LENGTH], Error *err) {
-    static const char *const suffix[] = {".safetensors", ".fp16.safetensors"};
-    for (size_t i = 0; i < sizeof suffix / sizeof *suffix; i++) {
-        int n = snprintf(path, PATH_LENGTH, "%s/%s%s", folder, stem, suffix[i]);
-        if (n >= PATH_LENGTH) return fail(err, DRPO_E_INPUT, "%s: path is too long", folder);
-        if (file_exists(path)) return 0;
-    }
-    snprintf(path, PATH_LENGTH, "%s/%s.safetensors.index.json", folder, stem);
-    if (file_exists(path))
-        return fail(err, DRPO_E_INPUT,
-                    "%s: weights in several files are not supported; save the model again as one file", path);
-    if (!dir_exists(folder)) return fail(err, DRPO_E_INPUT, "%s: no such folder", folder);
-    return fail(err, DRPO_E_INPUT,
-                "%s: no %s.safetensors in this folder (other formats are not read; save as safetensors)", folder, stem);
-}
-
 static int fill_entries(Weights *w, Error *err) {
-    w->count = safetensors_count(w->file);
+    w->count = w->parts.count;
     w->entry = calloc(w->count ? w->count : 1, sizeof *w->entry);
-    if (!w->entry)
-        return fail(err, DRPO_E_MEMORY, "%s: out of memory for its list of tensors", safetensors_path(w->file));
-    for (size_t i = 0; i < w->count; i++) w->entry[i].tensor = safetensors_at(w->file, i);
+    if (!w->entry) return fail(err, DRPO_E_MEMORY, "%s: out of memory for its list of tensors", w->parts.path);
+    for (size_t i = 0; i < w->count; i++) w->entry[i].tensor = &w->parts.tensor[i];
     qsort(w->entry, w->count, sizeof *w->entry, by_name);
+    for (size_t i = 1; i < w->count; i++)
+        if (by_name(&w->entry[i - 1], &w->entry[i]) == 0)
+            return fail(err, DRPO_E_INPUT, "%s: tensor '%s' is there twice", w->parts.path, w->entry[i].tensor->name);
     return 0;
 }
 
-int weights_open(const char *folder, const char *stem, Weights **out, Error *err) {
+static void parts_free(const WeightsParts *parts) {
+    for (int i = 0; i < parts->files; i++) safetensors_close(parts->file[i]);
+    arena_free(parts->arena); /* owns the list of files */
+}
+
+int weights_from(const WeightsParts *parts, Weights **out, Error *err) {
     *out = NULL;
-    char path[PATH_LENGTH];
-    TRY(choose_file(folder, stem, path, err));
     Weights *w = calloc(1, sizeof *w);
-    if (!w) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    int code = safetensors_open(path, &w->file, err);
-    if (code == 0) code = fill_entries(w, err);
+    if (!w) {
+        parts_free(parts);
+        return fail(err, DRPO_E_MEMORY, "out of memory for weights");
+    }
+    w->parts = *parts;
+    int code = fill_entries(w, err);
     if (code < 0) {
         weights_free(w);
         return code;
@@ -96,7 +88,7 @@ void weights_free(Weights *w) {
     for (int i = 0; i < w->n_ignored; i++) free(w->ignored[i]);
     free(w->ignored);
     free(w->entry);
-    safetensors_close(w->file);
+    parts_free(&w->parts);
     free(w);
 }
 
@@ -189,6 +181,32 @@ size_t weights_bytes(const Weights *w) {
     return sum;
 }
 
-const char *weights_path(const Weights *w) { return safetensors_path(w->file); }
+const char *weights_path(const Weights *w) { return w->parts.path; }
 
-const struct SafeFile *weights_file(const Weights *w) { return w->file; }
+size_t weights_count(const Weights *w) { return w->count; }
+
+const SafeTensor *weights_at(const Weights *w, size_t i) { return i < w->count ? &w->parts.tensor[i] : NULL; }
+
+static int hash_file(const char *path, char hex[65], Error *err) {
+    MappedFile file;
+    TRY(file_map(path, &file, err));
+    sha256_hex(file.data, file.size, hex);
+    file_unmap(&file);
+    return 0;
+}
+
+int weights_sha256(const Weights *w, char hex[65], Error *err) {
+    if (w->parts.files == 1) return hash_file(safetensors_path(w->parts.file[0]), hex, err);
+    size_t room = (size_t)w->parts.files * LINE_LENGTH + 1, used = 0;
+    char *lines = calloc(room, 1);
+    if (!lines) return fail(err, DRPO_E_MEMORY, "%s: out of memory", w->parts.path);
+    int code = 0;
+    for (int i = 0; i < w->parts.files && code == 0; i++) {
+        const char *path = safetensors_path(w->parts.file[i]), *slash = strrchr(path, '/');
+        code = hash_file(path, hex, err);
+        if (code == 0) used += (size_t)snprintf(lines + used, room - used, "%s  %s\n", hex, slash ? slash + 1 : path);
+    }
+    if (code == 0) sha256_hex(lines, used, hex);
+    free(lines);
+    return code;
+}

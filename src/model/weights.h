@@ -1,4 +1,4 @@
-/* Weights of one component: tensors of a safetensors file by name, each wanted exactly once by the network that owns
+/* Weights of one component: tensors of safetensors files by name, each wanted exactly once by the network that owns
  * them.
  *
  * weights_get is the only way to a weight. Asking for a missing tensor or another shape is remembered, not fatal, so
@@ -10,19 +10,41 @@
 
 #include "engine/tensor.h"
 
+struct Arena;
+struct SafeFile;
+struct SafeTensor;
 typedef struct Weights Weights;
 
-/* Opens FOLDER/<stem>.safetensors, stem "diffusion_pytorch_model" or "model"; the file stays mapped until weights_free.
- */
+/* Opens FOLDER/<stem>.safetensors, stem "diffusion_pytorch_model" or "model", or the files that
+ * FOLDER/<stem>.safetensors.index.json lists; they stay mapped until weights_free. `variant` "fp16": the files that are
+ * called so (<stem>.fp16.safetensors); "" or NULL: the plain ones, else those of fp16. */
 int weights_open(const char *folder, const char *stem, Weights **out, Error *err);
+int weights_open_variant(const char *folder, const char *stem, const char *variant, Weights **out, Error *err);
+/* Weights put together by a reader: `tensor` (in file order, final names) and everything it points to live in the arena
+ * or in the files. Takes files and arena over, also on failure. `path` is for messages. */
+typedef struct WeightsParts {
+    const char *path;
+    struct SafeFile **file;
+    int files;
+    struct SafeTensor *tensor;
+    size_t count;
+    struct Arena *arena;
+} WeightsParts;
+int weights_from(const WeightsParts *parts, Weights **out, Error *err);
+/* safetensors_open, but a git-lfs pointer in place of the file is refused with the command that gets it. */
+int weights_map(const char *path, struct SafeFile **out, Error *err);
 void weights_free(Weights *w);
 Param *weights_get(Weights *w, Shape shape, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool weights_has(const Weights *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void weights_ignore(Weights *w, const char *prefix); /* tensors that are known and not needed, e.g. position_ids */
 const char *weights_mistake(const Weights *w);       /* the first wrong weights_get so far, as a sentence; NULL: none */
 int weights_finish(Weights *w, Error *err);
-size_t weights_bytes(const Weights *w); /* of all tensors, as stored */
-const char *weights_path(const Weights *w);
-const struct SafeFile *weights_file(const Weights *w); /* its tensors in file order, for writing a changed copy */
+size_t weights_bytes(const Weights *w);     /* of all tensors, as stored */
+const char *weights_path(const Weights *w); /* the file; the index of several */
+size_t weights_count(const Weights *w);
+const struct SafeTensor *weights_at(const Weights *w, size_t i); /* in file order, for writing a changed copy */
+/* SHA-256 of the file. Of several: of the lines that `sha256sum FILE...` prints for them, in the order of their names.
+ */
+int weights_sha256(const Weights *w, char hex[65], Error *err);
 
 #endif

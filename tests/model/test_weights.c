@@ -66,26 +66,6 @@ static void test_mistakes(void **state) {
     assert_fails(ask(folder, shape1(2), "deep", &err), DRPO_E_INPUT, "too many dimensions", err);
 }
 
-static void test_which_file(void **state) {
-    (void)state;
-    char folder[512];
-    Error err = {0};
-    Weights *w;
-    fresh_dir("weights", folder);
-    assert_fails(weights_open(folder, "model", &w, &err), DRPO_E_INPUT, "no model.safetensors", err);
-    assert_fails(weights_open(in_dir(folder, "nowhere"), "model", &w, &err), DRPO_E_INPUT, "no such folder", err);
-    put_text(in_dir(folder, "model.safetensors.index.json"), "{}");
-    assert_fails(weights_open(folder, "model", &w, &err), DRPO_E_INPUT, "several files", err);
-    write_model(folder, "model.fp16.safetensors");
-    assert_ok(weights_open(folder, "model", &w, &err), err);
-    assert_non_null(strstr(weights_path(w), "fp16"));
-    weights_free(w);
-    write_model(folder, "model.safetensors");
-    assert_ok(weights_open(folder, "model", &w, &err), err);
-    assert_null(strstr(weights_path(w), "fp16"));
-    weights_free(w);
-}
-
 /* A layer without its tensor stops the graph with the sentence that weights_finish would say. */
 static void test_layers_pass_the_reason_on(void **state) {
     (void)state;
@@ -106,7 +86,7 @@ static void test_layers_pass_the_reason_on(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_tensor_once), cmocka_unit_test(test_mistakes),
-                                       cmocka_unit_test(test_which_file),
+
                                        cmocka_unit_test(test_layers_pass_the_reason_on)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
