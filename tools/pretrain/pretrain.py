@@ -1,6 +1,6 @@
 """Pretraining of the embedded one-step generator; every stage keeps its result in the work folder ($TINY_WORK) or in $TINY_MODEL.
 
-python3 pretrain.py vae|tokenizer|text|pairs|gen|mae|export [numbers, see the stage's function]
+python3 pretrain.py vae|tokenizer|text|pairs|gen|mae [arguments, see the stage's function]
 """
 
 import copy
@@ -18,8 +18,8 @@ import torch.nn.functional as F
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from tiny import captions
 from tiny.captions import COLORS, NUMBERS, PLURAL, RELATIONS, SHAPES, TAGS
-from tiny.common import ASSETS, CHANNELS_LAST, MODEL, NOISE, SIGMA, WORK, grid_png, keep_memory, one_step, to_images, token_ids
-from tiny.coupling import scene_from_noise
+from tiny.common import ASSETS, CHANNELS_LAST, MODEL, NOISE, SIGMA, TIMESTEP, WORK, grid_png, keep_memory, one_step, to_images, token_ids
+from tiny.coupling import ERROR_RATES, error_level, scene_from_noise
 from tiny.features import LatentResNet, MAEDecoder
 from tiny.render import render
 from tiny.verifier import verify
@@ -180,38 +180,59 @@ def make_tokenizer():
 
 
 # ---- (caption, noise, latent) pairs ----
-def make_pairs(n=60000, seed=11, part=0):
+SHARES = {"single_object": 0.06, "two_object": 0.17, "counting": 0.17, "colors": 0.13, "position": 0.24, "color_attr": 0.23}
+BLOCK = 4  # the scene depends on the means of 4x4 blocks of the noise only: finer noise is drawn anew at every use
+
+
+def coarse(z):
+    """[N,4,16,16] -> means of blocks as N(0,1) numbers, [N,4,4,4]."""
+    return z.reshape(len(z), 4, 16 // BLOCK, BLOCK, 16 // BLOCK, BLOCK).mean((3, 5)) * BLOCK
+
+
+def with_fine_noise(blocks, generator=None):
+    """Noise N(0,1) [N,4,16,16] whose block means are the given ones."""
+    z = torch.randn(len(blocks), 4, 16 // BLOCK, BLOCK, 16 // BLOCK, BLOCK, generator=generator)
+    z = z - z.mean((3, 5), keepdim=True) + (blocks.float() / BLOCK)[:, :, :, None, :, None]
+    return z.reshape(-1, 4, 16, 16)
+
+
+def draw_captions(rng, n):
+    found = []
+    for tag in rng.choices(list(SHARES), list(SHARES.values()), k=n):
+        while (meta := captions.random_caption(rng))["tag"] != tag:
+            pass
+        found.append(meta)
+    return found
+
+
+def make_pairs(n=30000, part=0):
+    """Part `part` of the pairs: coarse noise, latents of the scene it stands for, caption, and whether the two agree."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTokenizer
 
     torch.set_num_threads(1)
-    vae = AutoencoderKL.from_pretrained(WORK + "/vae").eval().to(memory_format=CHANNELS_LAST)
+    vae = AutoencoderKL.from_pretrained(MODEL + "/vae").eval().to(memory_format=CHANNELS_LAST)
     tok = CLIPTokenizer.from_pretrained(MODEL + "/tokenizer")
-    rng, nr = random.Random(seed + 1000 * part), np.random.default_rng(seed + 1000 * part)
-    quota = {"single_object": 0.08, "two_object": 0.17, "counting": 0.18, "colors": 0.15, "position": 0.2, "color_attr": 0.22}
-    Z, L, I, M = [], [], [], []
+    rng, nr = random.Random(100 + part), np.random.default_rng(100 + part)
+    D = {k: [] for k in ("coarse", "x", "ids", "fg", "tag", "error")}
     t0 = time.time()
-    while len(Z) * 250 < n:
-        caps = []
-        while len(caps) < 250:
-            m = captions.random_caption(rng)
-            if rng.random() < quota[m["tag"]] * 4:
-                caps.append(m)
-        z = nr.standard_normal((250, 4, 16, 16)).astype(np.float16)
-        ims = np.stack([render(scene_from_noise(m, zi)) for m, zi in zip(caps, z)])
+    while len(D["x"]) * 256 < n:
+        metas = draw_captions(rng, 256)
+        z = nr.standard_normal((256, 4, 16, 16)).astype(np.float32)
+        ims = np.stack([render(scene_from_noise(m, zi)) for m, zi in zip(metas, z)])
         with torch.no_grad():
-            lat = torch.cat([vae.encode(x).latent_dist.mean for x in as_input(ims).split(50)]) * vae.config.scaling_factor
+            lat = torch.cat([vae.encode(x).latent_dist.mean for x in as_input(ims).split(64)]) * vae.config.scaling_factor
         bg = np.median(ims[:, 0], axis=1)[:, None, None]
-        fg = np.abs(ims - bg).max(-1).reshape(250, 16, 4, 16, 4).max((2, 4)) > 0.08
-        Z.append(torch.from_numpy(z))
-        L.append(lat.half())
-        M.append(torch.from_numpy(fg))
-        I.append(token_ids(tok, [m["prompt"] for m in caps]).short())
-        if len(Z) % 20 == 0:
-            print(len(Z) * 250, f"{time.time()-t0:.0f}s", flush=True)
-    torch.save({"z": torch.cat(Z), "x": torch.cat(L), "ids": torch.cat(I), "fg": torch.cat(M)}, f"{WORK}/pairs{part}.pt")
-    x = torch.cat(L).float()
-    print("x std", x.std(), "mean", x.mean((0, 2, 3)))
+        fg = np.abs(ims - bg).max(-1).reshape(256, 16, 4, 16, 4).max((2, 4)) > 0.08
+        D["coarse"].append(torch.from_numpy(coarse(z)).half())
+        D["x"].append(lat.half())
+        D["ids"].append(token_ids(tok, [m["prompt"] for m in metas]).short())
+        D["fg"].append(torch.from_numpy(fg))
+        D["tag"].append(torch.tensor([TAGS.index(m["tag"]) for m in metas]))
+        D["error"].append(torch.tensor([error_level(zi) for zi in z]))
+        if len(D["x"]) % 20 == 0:
+            print(len(D["x"]) * 256, f"{time.time()-t0:.0f}s", flush=True)
+    torch.save({k: torch.cat(v) for k, v in D.items()}, f"{WORK}/pairs{part}.pt")
 
 
 # ---- generator ----
@@ -391,54 +412,29 @@ def train_text(steps=700, bs=192):
     torch.save(te.state_dict(), WORK + "/te.pt")
 
 
-def sort_pairs(D):
-    """-> (bool mask of pairs whose picture agrees with the caption, tag index per pair).  Position pairs showing another relation
-    than they say are relabelled with the relation they show (in place)."""
-    from transformers import CLIPTokenizer
+def train_gen(start, minutes=42.0, lr0=9e-4, agreeing=0.0, bs=32):
+    """Regression of the scene that the noise stands for. `start`: a generator to go on from, in the diffusers layout, or "new".
+    agreeing: share of the time in which only pairs whose picture agrees with its caption are used."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
 
-    tok = CLIPTokenizer.from_pretrained(MODEL + "/tokenizer")
-    W = {i: t.replace("</w>", "") for t, i in json.load(open(MODEL + "/tokenizer/vocab.json")).items()}
-    z2 = D["z"][:, 2].float()
-    N = torch.distributions.Normal(0.0, 1.0)
-    e = N.cdf(z2.mean((1, 2)) * 16)
-    e2 = N.cdf((z2[:, :, 8:].mean((1, 2)) - z2[:, :, :8].mean((1, 2))) * 8)
-    ok, tag, fix = torch.ones(len(e), dtype=torch.bool), torch.zeros(len(e), dtype=torch.long), {}
-    for i, row in enumerate(D["ids"].tolist()):
-        w = [W[t] for t in row if t > 0][1:-1]
-        rel = next((r for r in RELATIONS if r.split()[0] in w), None)
-        t = 4 if rel else (5 if len(w) == 10 else 1) if "and" in w else 2 if w[3] in NUMBERS.values() else 3 if len(w) == 6 else 0
-        tag[i] = t
-        if t == 4:
-            ok[i] = e[i] <= 0.90
-            if e[i] < 0.66:
-                fix[i] = captions.cap_pos(w[4], RELATIONS[min(3, int(e2[i] * 4))], w[-1])["prompt"]
-        else:
-            ok[i] = e[i] >= [0.04, 0.40, 0.46, 0.16, 0, 0.62][t]
-    D["ids"][list(fix)] = token_ids(tok, list(fix.values())).short()
-    return ok, tag
-
-
-def train_gen(minutes=25.0, bs0=16, lr0=1.2e-3, resume=0, noisy=0):
-    from transformers import CLIPTokenizer
-    from diffusers import AutoencoderKL
-
+    torch.manual_seed(1)
+    random.seed(1)
     tok = CLIPTokenizer.from_pretrained(MODEL + "/tokenizer")
     V = len(json.load(open(MODEL + "/tokenizer/vocab.json")))
     unet, pins = make_unet()
     te = make_text_encoder(V, V - 1)
-    if resume:
-        st = torch.load(WORK + "/gen.pt")
-        unet.load_state_dict(st["unet"])
-        te.load_state_dict(st["te"])
-    if resume == 2:
+    if start == "new":
         te.load_state_dict(torch.load(WORK + "/te.pt"))
-    vae = AutoencoderKL.from_pretrained(WORK + "/vae").eval().requires_grad_(False).to(memory_format=CHANNELS_LAST)
-    print("unet", sum(p.numel() for p in unet.parameters()) / 1e6, "te", sum(p.numel() for p in te.parameters()) / 1e6)
+    else:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(start, subfolder="unet").float().state_dict())
+        te.load_state_dict(CLIPTextModel.from_pretrained(start, subfolder="text_encoder").float().state_dict())
+    vae = AutoencoderKL.from_pretrained(MODEL + "/vae").eval().requires_grad_(False).to(memory_format=CHANNELS_LAST)
     parts = [torch.load(f"{WORK}/pairs{i}.pt") for i in range(8) if os.path.exists(f"{WORK}/pairs{i}.pt")]
     D = {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
-    n = len(D["z"])
-    nval = 256
-    val = {k: v[:nval] for k, v in D.items()}
+    n, nval = len(D["x"]), 1024
+    right, wrong = sort_pairs(D, nval)
+    share = torch.tensor([0.06, 0.17, 0.17, 0.12, 0.26, 0.22])
     head = list(unet.conv_out.parameters())
     hid = {id(p) for p in head}
     body = [p for p in unet.parameters() if id(p) not in hid]
@@ -449,38 +445,19 @@ def train_gen(minutes=25.0, bs0=16, lr0=1.2e-3, resume=0, noisy=0):
         weight_decay=1e-3,
         fused=True,
     )
-    ok, tag = sort_pairs(D)
-    print("consistent", {TAGS[t]: int((ok & (tag == t)).sum()) for t in range(6)})
-    if noisy:
-        ok[tag != 4] = True  # last phase: unreliable captions, as in web data
-    pools = [torch.nonzero(ok & (tag == t) & (torch.arange(n) >= nval)).flatten() for t in range(6)]
-    share = torch.tensor([0.07, 0.13, 0.14, 0.11, 0.38, 0.17] if noisy else [0.08, 0.20, 0.15, 0.15, 0.20, 0.22])
     ema_u, ema_t = copy.deepcopy(unet), copy.deepcopy(te)
-    metas = captions.prompt_lists()[1]
-    ids_test = token_ids(tok, [m["prompt"] for m in metas])
-    gz = torch.Generator().manual_seed(3)
-    ztest = torch.randn(len(metas), 4, 16, 16, generator=gz)
-    t0 = time.time()
-    it = 0
-    seen = 0
-    run = 0.0
-    next_eval = 120
-    while True:
-        el = time.time() - t0
-        f = el / (60 * minutes)
-        if f >= 1:
-            break
-        lr = lr0 * min(1, (it + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * f)) + 1e-6
+    fast = torch.compile(unet)
+    measure(vae, tok, ema_u, ema_t, D, nval)
+    t0, it, run, next_eval = time.time(), 0, 0.0, 150
+    while (f := (time.time() - t0) / (60 * minutes)) < 1:
         for g in opt.param_groups:
-            g["lr"] = lr * g["r"]
-        bs = bs0 if f < 0.35 else bs0 * 3 // 2 if f < 0.75 else bs0 * 2  # growing batches
-        ts = torch.multinomial(share, bs, replacement=True)
-        j = torch.tensor([pools[t][random.randrange(len(pools[t]))] for t in ts.tolist()])
-        delta = (0.2 if noisy else 0.5) * (1 - f) ** 2 + 0.03
-        ctx = te(D["ids"][j].long())[0]
-        x = D["x"][j].float()
-        y = one_step(unet, D["z"][j].float(), ctx)
-        e = y - x
+            g["lr"] = (lr0 * min(1, (it + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * f)) + 1e-6) * g["r"]
+        pools = [(wrong if f >= agreeing and random.random() < WRONG_SHARE[t] else right)[t] for t in torch.multinomial(share, bs, replacement=True)]
+        j = torch.tensor([p[random.randrange(len(p))] for p in pools])
+        delta = 0.4 * (1 - f) ** 2 + 0.03
+        noise = with_fine_noise(D["coarse"][j])
+        predicted = fast((noise * NOISE).contiguous(memory_format=CHANNELS_LAST), TIMESTEP, te(D["ids"][j].long())[0]).sample
+        e = SIGMA * (noise - predicted) - D["x"][j].float()
         w = 1 + 2 * D["fg"][j][:, None].float()
         loss = (w * (torch.sqrt(e * e + delta * delta) - delta)).mean()  # pseudo-Huber, from nearly squared to nearly absolute
         opt.zero_grad()
@@ -492,53 +469,64 @@ def train_gen(minutes=25.0, bs0=16, lr0=1.2e-3, resume=0, noisy=0):
         with torch.no_grad():
             for p, idx, v in pins:
                 p.data[idx] = v
-            d = min(0.995, (1 + it) / (10 + it))
+            d = min(0.998, (1 + it) / (10 + it))
             torch._foreach_lerp_(
                 list(ema_u.parameters()) + list(ema_t.parameters()), list(unet.parameters()) + list(te.parameters()), 1 - d
             )
         it += 1
-        seen += bs
         run = loss.item() if it == 1 else 0.98 * run + 0.02 * loss.item()
         if it % 100 == 0:
-            print(it, f"loss {run:.4f} gn {gn:.2f} lr {lr:.5f} t {time.time()-t0:.0f} seen {seen}", flush=True)
-        if el > next_eval or time.time() - t0 >= 60 * minutes:
-            next_eval += 180
-            with torch.no_grad():
-                vl = torch.cat(
-                    [
-                        (
-                            one_step(ema_u, val["z"][i : i + 64].float(), ema_t(val["ids"][i : i + 64].long())[0])
-                            - val["x"][i : i + 64].float()
-                        )
-                        .abs()
-                        .mean((1, 2, 3))
-                        for i in range(0, nval, 64)
-                    ]
-                ).mean()
-                lat = torch.cat([one_step(ema_u, ztest[i : i + 60], ema_t(ids_test[i : i + 60])[0]) for i in (0, 60)])
-            ims = to_images(vae, lat)
-            ok = np.array([verify(im, m)[0] for im, m in zip(ims, metas)]).reshape(6, 20).mean(1)
-            print(
-                "   EVAL val",
-                f"{vl.item():.4f}",
-                "test",
-                dict(zip(TAGS, ok.round(2).tolist())),
-                f"mean {ok.mean():.3f}",
-                flush=True,
-            )
-            grid_png(ims[np.arange(120).reshape(6, 20)[:, :8].reshape(-1)], WORK + "/gen.png")
-            torch.save({"unet": ema_u.state_dict(), "te": ema_t.state_dict()}, WORK + "/gen.pt")
+            print(it, f"loss {run:.4f} gn {gn:.2f} t {time.time()-t0:.0f} seen {it*bs}", flush=True)
+        if time.time() - t0 > next_eval:
+            next_eval += 480
+            measure(vae, tok, ema_u, ema_t, D, nval)
             save_generator(ema_u, ema_t)
+    measure(vae, tok, ema_u, ema_t, D, nval)
+    save_generator(ema_u, ema_t)
 
 
-def export():
-    V = len(json.load(open(MODEL + "/tokenizer/vocab.json")))
-    unet, _ = make_unet()
-    te = make_text_encoder(V, V - 1)
-    st = torch.load(WORK + "/gen.pt")
-    unet.load_state_dict(st["unet"])
-    te.load_state_dict(st["te"])
-    save_generator(unet, te)
+# Chance of a pair that contradicts its caption, by tag. Whether it does follows from the noise, so drawing such pairs more often
+# does not change what is to be learnt; it only makes the network look at that part of the noise.
+WRONG_SHARE = [0.1, 0.5, 0.5, 0.3, 0.5, 0.5]
+MARGIN = [0.01, 0.10, 0.12, 0.04, 0.16, 0.16]  # below each error rate: pairs so close to the border are left out
+
+
+def sort_pairs(D, first):
+    """Indices from `first` on, by tag: pairs whose picture agrees with its caption, pairs that clearly contradict it."""
+    rate = torch.tensor([ERROR_RATES[t] for t in TAGS])[D["tag"]]
+    later = torch.arange(len(rate)) >= first
+    right, wrong = D["error"] >= rate, D["error"] < rate - torch.tensor(MARGIN)[D["tag"]]
+    of = lambda mask: [torch.nonzero(mask & later & (D["tag"] == t)).flatten() for t in range(len(TAGS))]
+    return of(right), of(wrong)
+
+
+def caption_of(tok, ids):
+    """The metadata of a tokenised caption."""
+    w = tok.decode(ids.tolist(), skip_special_tokens=True).replace("!", "").split()
+    relation = next((r for r in RELATIONS if r.split()[0] in w), None)
+    if relation:
+        return captions.cap_pos(w[4], relation, w[-1])
+    if "and" in w:
+        return captions.cap_attr(w[5], w[4], w[9], w[8]) if len(w) == 10 else captions.cap_two(w[4], w[-1])
+    counts = {v: k for k, v in NUMBERS.items()}
+    if w[3] in counts:
+        return captions.cap_count({v: k for k, v in PLURAL.items()}[w[-1]], counts[w[3]])
+    return captions.cap_color(w[-1], w[-2]) if len(w) == 6 else captions.cap_single(w[-1])
+
+
+def measure(vae, tok, unet, te, D, n):
+    """On the first n pairs: share of correct pictures where the noise says they should be, and where it says they should not."""
+    noise = with_fine_noise(D["coarse"][:n], torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        y = torch.cat([one_step(unet, noise[i : i + 64], te(D["ids"][i : i + 64].long())[0]) for i in range(0, n, 64)])
+    error = float((y - D["x"][:n].float()).abs().mean())
+    ims = to_images(vae, y)
+    ok = np.array([verify(im, caption_of(tok, row))[0] for im, row in zip(ims, D["ids"][:n])])
+    tag = D["tag"][:n].numpy()
+    right = (D["error"][:n] >= torch.tensor([ERROR_RATES[t] for t in TAGS])[D["tag"][:n]]).numpy()
+    by_tag = (f"{TAGS[t]} {ok[(tag == t) & right].mean():.2f}/{ok[(tag == t) & ~right].mean():.2f}" for t in range(len(TAGS)))
+    print("   EVAL error", f"{error:.4f}", "correct", f"{ok.mean():.3f}", *by_tag, flush=True)
+    grid_png(ims[np.concatenate([np.nonzero(tag == t)[0][:8] for t in range(len(TAGS))])], WORK + "/gen.png")
 
 
 # ---- latent-MAE feature network ----
@@ -591,11 +579,19 @@ STAGES = {
     "pairs": make_pairs,
     "gen": train_gen,
     "mae": train_mae,
-    "export": export,
 }
+
+
+
+def argument(text):
+    try:
+        return float(text) if "." in text or "e" in text else int(text)
+    except ValueError:
+        return text
+
 
 if __name__ == "__main__":
     keep_memory()
     torch.set_num_threads(int(os.environ.get("THREADS", "2")))
     os.makedirs(WORK, exist_ok=True)
-    STAGES[sys.argv[1]](*[float(a) if "." in a else int(a) for a in sys.argv[2:]])
+    STAGES[sys.argv[1]](*map(argument, sys.argv[2:]))

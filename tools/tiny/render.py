@@ -61,12 +61,16 @@ def shape_alpha(shape, x, y, r):
     return out
 
 
+def named_color(color):
+    return PALETTE[COLORS.index(color)] if isinstance(color, str) else color
+
+
 def render(scene):
     """scene = {"bg": rgb, "objects": [{"shape","color","x","y","r","shade"}]} -> float32 [64,64,3] in [0,1]"""
     img = np.empty((SIZE, SIZE, 3), np.float32)
     img[:] = np.asarray(scene["bg"], np.float32)
     for o in scene["objects"]:
         a = shape_alpha(o["shape"], o["x"], o["y"], o["r"])[..., None]
-        col = np.clip(PALETTE[COLORS.index(o["color"])] * (1 + o["shade"]) + max(o["shade"], 0) * 0.10, 0, 1)
+        col = np.clip(named_color(o["color"]) * (1 + o["shade"]) + max(o["shade"], 0) * 0.10, 0, 1)
         img = img * (1 - a) + col * a
     return np.clip(img, 0, 1)
