@@ -229,7 +229,8 @@ static int fill_values(const Reader *r, Adapter *a) {
         dtype_to_f32(up->dtype, up->data, 0, (size_t)shape_count(p->b.shape), a->values + p->offset_b);
     }
     if (!lora_finite(a))
-        return fail(r->err, DRPO_E_NUMERIC, "%s: holds values that are not finite", safetensors_path(r->file));
+        return fail(r->err, DRPO_E_INPUT, "%s: holds values that are not finite; the run that wrote it has diverged",
+                    safetensors_path(r->file));
     return 0;
 }
 
