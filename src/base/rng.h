@@ -3,7 +3,7 @@
  * philox_*: Philox4x32-10 (Salmon et al., 2011). Noise of candidate c of prompt p in step t of seed s is a pure
  * function of (s, stream, t, p, c): the same whatever the chunking, thread count or order of work. mt19937_*: the
  * Mersenne Twister and normal transform of torch.randn on the CPU (tensors of 16 numbers or more), for runs that must
- * start from the same noise as PyTorch. */
+ * start from the same noise as PyTorch; torch_cuda_*: the same for torch.randn on a CUDA device. */
 #ifndef DRPO_BASE_RNG_H
 #define DRPO_BASE_RNG_H
 
@@ -41,5 +41,17 @@ uint32_t mt19937_next(Mt19937 *g);
 /* Exactly what torch.randn(n, generator=g) draws for n >= 16 (float32, contiguous), up to the last bit of log/cos/sin.
  */
 void mt19937_normal(Mt19937 *g, float *out, size_t n);
+
+/* One torch.randn of `total` numbers on a CUDA device (torch_cuda.c). */
+typedef struct TorchCudaDraw {
+    uint64_t seed, offset; /* of torch.Generator("cuda"); a fresh generator has offset 0 */
+    size_t total;
+    size_t blocks; /* of 256 threads that the device runs at once; 0: as many as the tensor has work for */
+} TorchCudaDraw;
+
+/* Numbers first..first+count-1 of the draw. */
+void torch_cuda_normal(const TorchCudaDraw *d, size_t first, size_t count, float *out);
+/* What the draw adds to the generator's offset. */
+uint64_t torch_cuda_advance(const TorchCudaDraw *d);
 
 #endif

@@ -114,6 +114,44 @@ static void mersenne_twister_draws_what_torch_draws(void **state) {
     }
 }
 
+/* torch.randn(3, 4, device="cuda") behind torch.manual_seed(0), as stable-diffusion-webui documents it. */
+static void philox_draws_what_torch_draws_on_cuda(void **state) {
+    (void)state;
+    static const float want[12] = {-0.92466259f, -0.42534415f, -2.6438457f,  0.14518388f,  -0.12086647f, -0.57972564f,
+                                   -0.62285122f, -0.32838709f, -1.07454231f, -0.36314407f, -1.67105067f, 2.26550497f};
+    float z[12];
+    const TorchCudaDraw d = {.total = 12};
+    torch_cuda_normal(&d, 0, 12, z);
+    for (int i = 0; i < 12; i++) assert_float_equal(z[i], want[i], 2e-6);
+    assert_int_equal(torch_cuda_advance(&d), 4);
+}
+
+/* More numbers than threads: two draws of 65,536 numbers by 16 blocks of 256 threads, as cuRAND's own functions give
+ * them when they are called in the order of PyTorch's kernel. */
+static void cuda_threads_go_round(void **state) {
+    (void)state;
+    static const size_t at[] = {0, 1, 4095, 4096, 8192, 12288, 16384, 20000, 65535};
+    static const float want[2][9] = {{0.194018871f, 2.16137385f, -1.25352788f, -0.97018981f, 1.92392659f, -1.23562121f,
+                                      0.139137551f, -0.0648409352f, -0.454217643f},
+                                     {-1.26822114f, -0.0382963791f, -0.56214875f, 0.794208586f, 1.49787772f,
+                                      0.13475886f, 1.46395671f, -0.516697764f, 0.495721817f}};
+    static const double sum[2] = {97.2970351581, -72.0769289519};
+    static float z[65536];
+    TorchCudaDraw d = {.seed = 42, .total = 65536, .blocks = 16};
+    for (int draw = 0; draw < 2; draw++) {
+        torch_cuda_normal(&d, 0, d.total, z);
+        double total = 0;
+        for (size_t i = 0; i < d.total; i++) total += z[i];
+        for (int i = 0; i < 9; i++) assert_float_equal(z[at[i]], want[draw][i], 4e-6);
+        assert_true(fabs(total - sum[draw]) < 0.02);
+        float part[100];
+        torch_cuda_normal(&d, 16300, 100, part);
+        assert_memory_equal(part, z + 16300, sizeof part);
+        d.offset += torch_cuda_advance(&d);
+    }
+    assert_int_equal(d.offset, 2 * 16); /* four rounds of four words each */
+}
+
 /* The 10,000th word of seed 5489, which the C++ standard demands. */
 static void mersenne_twister_known_answer(void **state) {
     (void)state;
@@ -193,6 +231,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_known_answers),
         cmocka_unit_test(mersenne_twister_draws_what_torch_draws),
+        cmocka_unit_test(philox_draws_what_torch_draws_on_cuda),
+        cmocka_unit_test(cuda_threads_go_round),
         cmocka_unit_test(mersenne_twister_known_answer),
         cmocka_unit_test(normals_have_the_moments_of_a_normal),
         cmocka_unit_test(a_prefix_does_not_depend_on_the_length),
