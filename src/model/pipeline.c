@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "format/json.h"
+#include "model/advice.h"
 #include "model/component_config.h"
 
 enum { RGB = 3, MAX_TRAIN_STEPS = 1 << 20, SOME_SIDE = 8 };
@@ -14,10 +15,11 @@ enum { RGB = 3, MAX_TRAIN_STEPS = 1 << 20, SOME_SIDE = 8 };
 /* What the supported one-step schedules have in common; other values would sample differently from what is computed
  * here. */
 static void require_text(const JsonReader *r, const char *key, const char *accepted, const char *missing) {
+    char get[ADVICE_LENGTH];
     const char *value = json_get_string(r, key, missing);
     if (value && strcmp(value, accepted) != 0)
-        fail(r->err, DRPO_E_INPUT, "%s: \"%s\" is \"%s\"; a one-step generator of this family has \"%s\"", r->where,
-             key, value, accepted);
+        fail(r->err, DRPO_E_INPUT, "%s: \"%s\" is \"%s\"; a one-step generator of this family has \"%s\"; get one: %s",
+             r->where, key, value, accepted, repository_advice("stabilityai/sd-turbo", get));
 }
 
 /* sigma = sqrt((1 - abar) / abar) of the last training step, in float32 as diffusers computes its table. */
@@ -71,9 +73,11 @@ static int check_index(const char *document, Error *err) {
     json_t *root;
     TRY(document_load(document, &root, &path, err));
     JsonReader r = {root, path, err};
+    char get[ADVICE_LENGTH];
     const char *class_name = json_get_string(&r, "_class_name", "");
     if (strcmp(class_name, "StableDiffusionPipeline") != 0)
-        fail(err, DRPO_E_INPUT, "%s: \"_class_name\" is \"%s\"; supported: StableDiffusionPipeline", path, class_name);
+        fail(err, DRPO_E_INPUT, "%s: \"_class_name\" is \"%s\"; supported: StableDiffusionPipeline; get one: %s", path,
+             class_name, repository_advice("stabilityai/sd-turbo", get));
     int code = json_finish(&r);
     json_decref(root);
     return code;

@@ -72,7 +72,7 @@ const char *adapter_base(const char *spec, Arena *a) {
     json_t *root = NULL;
     if (!config || !file_exists(config) || json_load_path(config, &root, NULL) < 0) return NULL;
     const char *name = json_string_value(json_object_get(root, "base_model_name_or_path"));
-    const char *base = name && name[0] && dir_exists(asset_find(name, a)) ? arena_strdup(a, asset_find(name, a)) : NULL;
+    const char *base = name && name[0] ? arena_strdup(a, name) : NULL;
     json_decref(root);
     return base;
 }

@@ -6,22 +6,14 @@
 #include "base/file.h"
 #include "base/threads.h"
 
-int session_model(const Config *c, const char *lora, Arena *a, const char **folder, Error *err) {
-    const char *name = config_text(c, OPT_MODEL);
-    const char *base = lora[0] && config_source(c, OPT_MODEL) == SOURCE_DEFAULT ? adapter_base(lora, a) : NULL;
-    *folder = base ? base : asset_find(name, a);
-    if (dir_exists(*folder)) return 0;
-    return fail(err, DRPO_E_INPUT,
-                "--model %s: no such folder; give a diffusers folder, or tiny-turbo for the embedded generator", name);
-}
-
 int session_open(Session *s, const Config *c, Error *err) {
     *s = (Session){.arena = arena_new(), .threads = (int)config_int(c, OPT_THREADS)};
     if (!s->arena) return fail(err, DRPO_E_MEMORY, "out of memory");
     if (s->threads == 0) s->threads = threads_default();
-    const char *folder, *lora = config_has(c, OPT_LORA) ? config_text(c, OPT_LORA) : "";
-    TRY(session_model(c, lora, s->arena, &folder, err));
-    TRY(pipeline_open(folder, &s->pipeline, err));
+    const char *lora = config_has(c, OPT_LORA) ? config_text(c, OPT_LORA) : "";
+    ModelChoice model;
+    TRY(session_model(c, lora, s->arena, &model, err));
+    TRY(pipeline_open_choice(&model, &s->pipeline, err));
     s->backend = config_choice(c, OPT_BACKEND) ? backend_ref_new(err) : backend_cpu_new(s->threads, err);
     return s->backend ? 0 : err->code;
 }

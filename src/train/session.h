@@ -39,10 +39,13 @@ int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err);
 int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err);
 /* The folder or file of an adapter inside PATH, which may be a run; NULL with *err set when there is none. */
 const char *adapter_locate(const char *path, Arena *a, Error *err);
-/* The model folder that a PEFT adapter names as its base, NULL when it names none that is there. */
+/* The model that a PEFT adapter names as its base: a folder or repository id; NULL when it names none. */
 const char *adapter_base(const char *spec, Arena *a);
-/* Folder of --model; when the option was not given, the base of the adapter `lora` (may be ""). */
-int session_model(const Config *c, const char *lora, Arena *a, const char **folder, Error *err);
+/* What --model, --revision, --variant and --tokenizer say; without --model, the base of the adapter `lora` (may be "")
+ * when it is there. */
+int session_model(const Config *c, const char *lora, Arena *a, ModelChoice *out, Error *err);
+/* A folder, file, asset or repository id as users write it. */
+int model_find(const char *name, const char *revision, Arena *a, ModelChoice *out, Error *err);
 /* Separates "PATH:SCALE". */
 const char *adapter_split(const char *spec, float *scale, Arena *a);
 

@@ -25,9 +25,10 @@ static int open_export(Export *e, Error *err) {
     e->session.arena = arena_new();
     Arena *a = e->session.arena;
     if (!a) return fail(err, DRPO_E_MEMORY, "out of memory");
-    const char *spec = config_item(c, OPT_EXPORTED, 0), *model;
+    const char *spec = config_item(c, OPT_EXPORTED, 0);
+    ModelChoice model;
     TRY(session_model(c, spec, a, &model, err));
-    TRY(pipeline_open(model, &e->session.pipeline, err));
+    TRY(pipeline_open_choice(&model, &e->session.pipeline, err));
     TRY(adapter_open(e->session.pipeline, spec, &e->adapter, err));
     float scale;
     e->from = adapter_split(spec, &scale, a);
@@ -107,7 +108,7 @@ static int write_merged(Export *e, const char *tmp, Error *err) {
 static int write_adapter(Export *e, Error *err) {
     static const LoraFormat format[] = {LORA_PEFT, LORA_DIFFUSERS, LORA_KOHYA};
     const Pipeline *p = e->session.pipeline;
-    LoraMeta meta = {.base_model = p->folder,
+    LoraMeta meta = {.base_model = p->name,
                      .architecture =
                          p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
                      .resolution = p->latent_size * p->factor};

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "format/safetensors.h"
+#include "model/repository.h"
 #include "train/run_folder.h"
 #include "train/session.h"
 
@@ -37,9 +38,9 @@ static int inspect_file(const Job *job, const char *path, Error *err) {
     return 0;
 }
 
-static int inspect_model(const Job *job, const char *path, Error *err) {
+static int inspect_model(const Job *job, const ModelChoice *choice, Error *err) {
     Pipeline *p = NULL;
-    TRY(pipeline_open(path, &p, err));
+    TRY(pipeline_open_choice(choice, &p, err));
     const UnetConfig *u = &p->unet;
     char widths[128];
     int n = 0;
@@ -79,9 +80,10 @@ static int inspect_run(const Job *job, const char *path, Arena *a, Error *err) {
     return 0;
 }
 
-static int inspect_folder(const Job *job, const char *path, Arena *a, Error *err) {
+static int inspect_folder(const Job *job, const ModelChoice *choice, Arena *a, Error *err) {
+    const char *path = choice->path;
     const char *model = path_join(a, path, "model_index.json"), *run = path_join(a, path, "config.yaml");
-    if (model && file_exists(model)) return inspect_model(job, path, err);
+    if (model && file_exists(model)) return inspect_model(job, choice, err);
     if (run && file_exists(run)) return inspect_run(job, path, a, err);
     const char *adapter = adapter_locate(path, a, NULL);
     if (!adapter)
@@ -92,18 +94,24 @@ static int inspect_folder(const Job *job, const char *path, Arena *a, Error *err
     return file ? inspect_file(job, file, err) : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
+static int inspect(const Job *job, Arena *a, Error *err) {
+    const Config *c = job->config;
+    const char *name = config_item(c, OPT_INSPECTED, 0), *path = asset_find(name, a);
+    ModelChoice choice;
+    if (!path) return fail(err, DRPO_E_MEMORY, "out of memory");
+    if (!dir_exists(path) && !file_exists(path) && !repository_is_id(name))
+        return fail(err, DRPO_E_INPUT, "%s: no such file or folder", path);
+    TRY(model_find(name, config_text(c, OPT_REVISION), a, &choice, err));
+    choice.variant = config_text(c, OPT_VARIANT);
+    choice.tokenizer = config_text(c, OPT_TOKENIZER);
+    return dir_exists(choice.path) ? inspect_folder(job, &choice, a, err) : inspect_file(job, choice.path, err);
+}
+
 int verb_inspect(const Job *job, Error *err) {
     TRY(config_check(job->config, err));
     Arena *a = arena_new();
     if (!a) return fail(err, DRPO_E_MEMORY, "out of memory");
-    const char *path = asset_find(config_item(job->config, OPT_INSPECTED, 0), a);
-    int code;
-    if (dir_exists(path))
-        code = inspect_folder(job, path, a, err);
-    else if (file_exists(path))
-        code = inspect_file(job, path, err);
-    else
-        code = fail(err, DRPO_E_INPUT, "%s: no such file or folder", path);
+    int code = inspect(job, a, err);
     arena_free(a);
     return code;
 }

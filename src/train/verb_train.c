@@ -31,7 +31,7 @@ static LoraMeta adapter_meta(const Loop *l) {
     const Config *c = l->job->config;
     const Pipeline *p = l->training.session.pipeline;
     int resolution = (int)config_int(c, OPT_RESOLUTION);
-    return (LoraMeta){.base_model = p->folder,
+    return (LoraMeta){.base_model = p->name,
                       .architecture =
                           p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
                       .steps = l->done,
@@ -162,7 +162,7 @@ static int write_final(Loop *l, Error *err) {
     char *command = config_command(c, l->arena);
     if (!tmp || !final || !command) return fail(err, DRPO_E_MEMORY, "out of memory");
     ModelCard card = {.run = l->run.path,
-                      .base_model = t->session.pipeline->folder,
+                      .base_model = t->session.pipeline->name,
                       .base_sha256 = t->identity.model,
                       .config_sha256 = t->identity.config,
                       .prompts = config_text(c, OPT_PROMPTS),
