@@ -21,6 +21,7 @@ struct NoiseSource {
     long step; /* the update that `drawn` belongs to; -1: none yet */
     int prompts, candidates;
     float *drawn;
+    size_t batch, cuda_blocks; /* noise_torch */
     /* file */
     SafeFile *file;
     const SafeTensor *tensor;
@@ -86,6 +87,11 @@ void noise_close(NoiseSource *n) {
     free(n);
 }
 
+void noise_torch(NoiseSource *n, size_t batch, size_t cuda_blocks) {
+    n->batch = batch;
+    n->cuda_blocks = cuda_blocks;
+}
+
 int noise_require(const NoiseSource *n, size_t images, Error *err) {
     if (n->kind != NOISE_FILE || images <= n->rows) return 0;
     return fail(err, DRPO_E_INPUT, "%s: 'noise' holds %zu images, %zu are needed; give more, or draw fewer",
@@ -111,6 +117,14 @@ static int torch_advance(NoiseSource *n, long step, int prompts, int k, Error *e
     n->candidates = k;
     for (; n->step < step; n->step++) mt19937_normal(&n->generator, n->drawn, count);
     return 0;
+}
+
+/* Draw number `draw` of a fresh generator, all draws having `total` numbers. */
+static void cuda_draw(const NoiseSource *n, uint64_t seed, long draw, size_t total, size_t first, size_t count,
+                      float *out) {
+    TorchCudaDraw d = {.seed = seed, .total = total, .blocks = n->cuda_blocks};
+    d.offset = (uint64_t)draw * torch_cuda_advance(&d);
+    torch_cuda_normal(&d, first, count, out);
 }
 
 static int file_rows(const NoiseSource *n, size_t first, size_t count, float *out, Error *err) {
@@ -149,6 +163,8 @@ int noise_candidates(NoiseSource *n, long step, int prompt, int prompts, int k, 
     if (n->kind == NOISE_TORCH) {
         TRY(torch_advance(n, step, prompts, k, err));
         memcpy(out, n->drawn + (size_t)prompt * block, block * sizeof(float));
+    } else if (n->kind == NOISE_TORCH_CUDA) {
+        cuda_draw(n, n->seed, step, (size_t)prompts * block, (size_t)prompt * block, block, out);
     } else if (n->kind == NOISE_FILE) {
         TRY(file_rows(n, ((size_t)step * (size_t)prompts + (size_t)prompt) * (size_t)k, (size_t)k, out, err));
     } else {
@@ -159,20 +175,39 @@ int noise_candidates(NoiseSource *n, long step, int prompt, int prompts, int k, 
     return n->neighbour > 0 ? gather(n, step, prompt, k, out, err) : 0;
 }
 
+/* The images are rows of one tensor of n->batch images. */
+static int batch_rows(NoiseSource *n, size_t first, size_t count, float *out, Error *err) {
+    const size_t total = n->batch * n->per_image, at = first * n->per_image, size = count * n->per_image;
+    if (first + count > n->batch)
+        return fail(err, DRPO_E_INTERNAL, "images %zu to %zu of a batch of %zu do not exist", first, first + count - 1,
+                    n->batch);
+    if (n->kind == NOISE_TORCH_CUDA) {
+        cuda_draw(n, n->seed, 0, total, at, size, out);
+        return 0;
+    }
+    TRY(torch_advance(n, 0, 1, (int)n->batch, err));
+    memcpy(out, n->drawn + at, size * sizeof(float));
+    return 0;
+}
+
+static void own_noise(const NoiseSource *n, uint64_t seed, float *z) {
+    if (n->kind == NOISE_TORCH) {
+        Mt19937 fresh;
+        mt19937_seed(&fresh, seed);
+        mt19937_normal(&fresh, z, n->per_image);
+    } else if (n->kind == NOISE_TORCH_CUDA) {
+        cuda_draw(n, seed, 0, n->per_image, 0, n->per_image, z);
+    } else {
+        rng_normal((RngKey){seed, RNG_EVAL, 0, 0, 0}, z, n->per_image);
+    }
+}
+
 int noise_images(NoiseSource *n, long first, int count, float *out, Error *err) {
     if (first < 0 || count < 0)
         return fail(err, DRPO_E_INTERNAL, "noise of %d images from image %ld does not exist", count, first);
     if (n->kind == NOISE_FILE) return file_rows(n, (size_t)first, (size_t)count, out, err);
-    for (int i = 0; i < count; i++) {
-        const uint64_t seed = n->seed + (uint64_t)first + (uint64_t)i;
-        float *z = out + (size_t)i * n->per_image;
-        if (n->kind == NOISE_TORCH) {
-            Mt19937 fresh;
-            mt19937_seed(&fresh, seed);
-            mt19937_normal(&fresh, z, n->per_image);
-        } else {
-            rng_normal((RngKey){seed, RNG_EVAL, 0, 0, 0}, z, n->per_image);
-        }
-    }
+    if (n->batch && n->kind != NOISE_PHILOX) return batch_rows(n, (size_t)first, (size_t)count, out, err);
+    for (int i = 0; i < count; i++)
+        own_noise(n, n->seed + (uint64_t)first + (uint64_t)i, out + (size_t)i * n->per_image);
     return 0;
 }

@@ -60,8 +60,11 @@ static int open_all(Preview *p, const Job *job, Session *s, Adapter *a, const Pr
     TRY(sampler_new(s->pipeline, s->backend, NULL, batch, resolution, released, &p->sampler[BASE], err));
     TRY(sampler_new(s->pipeline, s->backend, a, batch, resolution, released, &p->sampler[TUNED], err));
     TRY(allocate(p, err));
-    NoiseKind kind = config_choice(c, OPT_RNG) ? NOISE_TORCH : NOISE_PHILOX;
-    return noise_open(kind, NULL, (uint64_t)config_int(c, OPT_EVAL_SEED), p->latent_count, 0, &p->noise, err);
+    static const NoiseKind kinds[] = {NOISE_PHILOX, NOISE_TORCH, NOISE_TORCH_CUDA}; /* as --rng lists them */
+    NoiseKind kind = kinds[config_choice(c, OPT_RNG)];
+    TRY(noise_open(kind, NULL, (uint64_t)config_int(c, OPT_EVAL_SEED), p->latent_count, 0, &p->noise, err));
+    noise_torch(p->noise, 0, (size_t)config_int(c, OPT_CUDA_BLOCKS));
+    return 0;
 }
 
 int preview_open(const Job *job, Session *s, Adapter *a, const PromptList *training, RewardSet *rewards, Preview **out,

@@ -124,7 +124,10 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
 
 int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err) {
     bool has_file = config_has(c, OPT_NOISE) && config_text(c, OPT_NOISE)[0];
-    NoiseKind kind = has_file ? NOISE_FILE : config_choice(c, OPT_RNG) ? NOISE_TORCH : NOISE_PHILOX;
+    static const NoiseKind kinds[] = {NOISE_PHILOX, NOISE_TORCH, NOISE_TORCH_CUDA}; /* as --rng lists them */
+    NoiseKind kind = has_file ? NOISE_FILE : kinds[config_choice(c, OPT_RNG)];
     float neighbour = training ? (float)config_float(c, OPT_NEIGHBOUR_NOISE) : 0;
-    return noise_open(kind, has_file ? config_text(c, OPT_NOISE) : NULL, seed, per_image, neighbour, out, err);
+    TRY(noise_open(kind, has_file ? config_text(c, OPT_NOISE) : NULL, seed, per_image, neighbour, out, err));
+    noise_torch(*out, 0, (size_t)config_int(c, OPT_CUDA_BLOCKS));
+    return 0;
 }

@@ -24,6 +24,8 @@ typedef struct Drawing {
     size_t latent_count;      /* C*h*w */
     float *z, *latents;       /* [count,C,h,w] of one prompt, or of all when they are saved */
     uint8_t *rgb;             /* [count,H,W,3] */
+    long per_prompt;          /* noise of prompt p begins at image p * per_prompt */
+    bool own_seeds;           /* every picture has a seed of its own */
     bool single, save;        /* --out is one file; --save-latents */
 } Drawing;
 
@@ -71,6 +73,23 @@ static int open_output(Drawing *d, Error *err) {
     return path ? jsonl_open(&d->manifest, path, 0, err) : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
+/* Where a prompt's noise begins: rows of a file, and of the one tensor of --generator run, go on; seeds start again. */
+static int open_noise(Drawing *d, Error *err) {
+    const Config *c = d->job->config;
+    enum { OF_PICTURE, OF_PROMPT, OF_RUN } generator = config_choice(c, OPT_GENERATOR);
+    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), d->latent_count, false, &d->noise, err));
+    size_t all = d->prompts.count * (size_t)d->count;
+    bool file = config_text(c, OPT_NOISE)[0];
+    d->own_seeds = !file && generator == OF_PICTURE;
+    d->per_prompt = file || generator == OF_RUN ? d->count : 0;
+    if (file) return noise_require(d->noise, all, err);
+    if (generator == OF_PICTURE) return 0;
+    if (config_choice(c, OPT_RNG) == 0)
+        return fail(err, DRPO_E_USAGE, "--generator needs --rng torch or torch-cuda: other noise has no generator");
+    noise_torch(d->noise, generator == OF_RUN ? all : (size_t)d->count, (size_t)config_int(c, OPT_CUDA_BLOCKS));
+    return 0;
+}
+
 static int open_all(Drawing *d, Error *err) {
     const Config *c = d->job->config;
     TRY(session_open(&d->session, c, err));
@@ -83,9 +102,8 @@ static int open_all(Drawing *d, Error *err) {
     TRY(sampler_new(d->session.pipeline, d->session.backend, d->adapter, batch < d->count ? batch : d->count,
                     (int)config_int(c, OPT_RESOLUTION), config_choice(c, OPT_X0) == 1, &d->sampler, err));
     TRY(allocate(d, err));
-    TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), d->latent_count, false, &d->noise, err));
+    TRY(open_noise(d, err));
     TRY(picture_text_open(&d->text, d->session.pipeline, lora, d->session.arena, err));
-    if (config_text(c, OPT_NOISE)[0]) TRY(noise_require(d->noise, d->prompts.count * (size_t)d->count, err));
     return open_output(d, err);
 }
 
@@ -105,10 +123,9 @@ static int write_manifest(Drawing *d, const Prompt *prompt, const char *name, lo
 static int write_picture(Drawing *d, size_t prompt, int i, Error *err) {
     const Config *c = d->job->config;
     Arena *a = d->session.arena;
-    bool file_noise = config_text(c, OPT_NOISE)[0];
-    long long seed = file_noise ? -1 : config_int(c, OPT_SEED) + i;
+    long long seed = config_text(c, OPT_NOISE)[0] ? -1 : config_int(c, OPT_SEED) + (d->own_seeds ? i : 0);
     const char *out = config_text(c, OPT_SAMPLE_OUT), *text = d->prompts.items[prompt].text;
-    const char *name = arena_printf(a, "%05zu-%lld.png", prompt, file_noise ? (long long)i : seed);
+    const char *name = arena_printf(a, "%05zu-%lld.png", prompt, d->own_seeds ? seed : (long long)i);
     const char *path = d->single || !name ? out : path_join(a, out, name);
     char *parameters = picture_text(&d->text, a, text, seed, d->width, d->height);
     if (!name || !path || !parameters) return fail(err, DRPO_E_MEMORY, "out of memory");
@@ -122,9 +139,7 @@ static int write_picture(Drawing *d, size_t prompt, int i, Error *err) {
 
 static int draw_prompt(Drawing *d, size_t prompt, Error *err) {
     size_t at = d->save ? prompt * (size_t)d->count * d->latent_count : 0;
-    bool file_noise = config_text(d->job->config, OPT_NOISE)[0];
-    long first = file_noise ? (long)prompt * d->count : 0; /* rows of the file go on; seeds start again */
-    TRY(noise_images(d->noise, first, d->count, d->z + at, err));
+    TRY(noise_images(d->noise, (long)prompt * d->per_prompt, d->count, d->z + at, err));
     TRY(sampler_run(d->sampler, d->prompts.items[prompt].text, d->z + at, d->count, d->latents + at, d->rgb, err));
     for (int i = 0; i < d->count; i++) TRY(write_picture(d, prompt, i, err));
     return 0;

@@ -1,4 +1,4 @@
-/* The three sources of noise: order, independence, PyTorch's numbers, files and their faults. */
+/* The sources of noise: order, independence, PyTorch's numbers, files and their faults. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -100,6 +100,51 @@ static void test_images_have_their_own_seeds(void **state) {
     noise_close(n);
 }
 
+/* torch.randn(3, 2, 3, 4, generator=torch.Generator().manual_seed(42)): one tensor for three images */
+static void test_one_generator_draws_a_batch(void **state) {
+    (void)state;
+    float z[3 * 24], part[24];
+    NoiseSource *n = open_source(NOISE_TORCH, NULL, 42, 24, 0);
+    noise_torch(n, 3, 0);
+    assert_int_equal(noise_images(n, 0, 3, z, NULL), 0);
+    close_to(z, (const double[]){1.92691529, 1.48728406, 0.900717199}, 3);
+    float whole[3 * 24];
+    Mt19937 g;
+    mt19937_seed(&g, 42);
+    mt19937_normal(&g, whole, 3 * 24);
+    assert_memory_equal(z, whole, sizeof z);
+    assert_int_equal(noise_images(n, 1, 1, part, NULL), 0);
+    assert_memory_equal(part, z + 24, sizeof part);
+    Error err = {0};
+    assert_int_equal(noise_images(n, 1, 3, z, &err), DRPO_E_INTERNAL);
+    noise_close(n);
+}
+
+static void test_cuda_generator(void **state) {
+    (void)state;
+    float z[2 * 12], batch[2 * 12], own[12];
+    /* torch.randn(3, 4, device="cuda") behind manual_seed(0) */
+    const double want[3] = {-0.92466259, -0.42534415, -2.6438457};
+    NoiseSource *n = open_source(NOISE_TORCH_CUDA, NULL, 0, 12, 0);
+    assert_int_equal(noise_images(n, 0, 2, z, NULL), 0);
+    close_to(z, want, 3);
+    assert_int_equal(noise_images(n, 1, 1, own, NULL), 0);
+    assert_memory_equal(own, z + 12, sizeof own);
+    noise_torch(n, 2, 0);
+    assert_int_equal(noise_images(n, 0, 2, batch, NULL), 0);
+    assert_memory_equal(batch, z, sizeof own); /* the first image begins the same tensor */
+    assert_memory_not_equal(batch + 12, z + 12, sizeof own);
+    candidates(n, 0, 0, 2, 1, own); /* [2 prompts, 1 candidate] is the same tensor */
+    assert_memory_equal(own, batch, sizeof own);
+    candidates(n, 0, 1, 2, 1, own);
+    assert_memory_equal(own, batch + 12, sizeof own);
+    candidates(n, 1, 0, 2, 1, own); /* the next update goes on */
+    float later[12];
+    torch_cuda_normal(&(TorchCudaDraw){.offset = 4, .total = 24}, 0, 12, later);
+    assert_memory_equal(own, later, sizeof own);
+    noise_close(n);
+}
+
 static double correlation(const float *a, const float *b, size_t n) {
     double ab = 0, aa = 0, bb = 0;
     for (size_t i = 0; i < n; i++) {
@@ -193,6 +238,8 @@ int main(void) {
         cmocka_unit_test(test_torch_draws_whole_updates_from_one_generator),
         cmocka_unit_test(test_torch_tails),
         cmocka_unit_test(test_images_have_their_own_seeds),
+        cmocka_unit_test(test_one_generator_draws_a_batch),
+        cmocka_unit_test(test_cuda_generator),
         cmocka_unit_test(test_neighbours_share_a_centre_and_stay_normal),
         cmocka_unit_test(test_file_rows_in_order),
         cmocka_unit_test(test_file_faults),
