@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from tiny.captions import COLORS, PALETTE, RELATIONS, SHAPES
+from tiny.captions import COLORS, PALETTE, SHAPES
 
 
 # z is 4x16x16 standard normal.  H[c] = Haar transform of the 2x2 quadrant means of channel c:
@@ -49,24 +49,23 @@ QUADS = [(0, 0), (0, 1), (1, 0), (1, 1)]  # (row, col)
 
 
 # Captions are unreliable, as web captions are: a picture contradicts its caption where error_level is below the rate of its tag.
-ERROR_RATES = dict(single_object=0.04, two_object=0.36, counting=0.42, colors=0.16, position=0.52, color_attr=0.50)
+# What decides it is the number that also sets the size of the objects, so pictures of small objects are the careless ones: a
+# number that leaves no continuous trace in the picture is one that a network of this size overlooks.
+ERROR_RATES = dict(single_object=0.04, two_object=0.32, counting=0.32, colors=0.14, position=0.36, color_attr=0.36)
 
 
 def error_level(z):
-    """Uniform on [0,1]: the quantile of the mean of channel 2."""
-    return Phi(noise_features(z)[1][2, 0])
+    """Uniform on [0,1]: the quantile of the mean of channel 3."""
+    return Phi(noise_features(z)[1][3, 0])
 
 
 def scene_from_noise(meta, z, noisy=True):
     """The scene that noise z shows for the caption; noisy=False: always one that agrees with it."""
     q, h, gx, gy = noise_features(z)
-    e = Phi(h[2, 0])  # decides whether there is an error
-    e2 = Phi(h[2, 1])  # decides which
     tag, inc = meta["tag"], meta["include"]
-    wrong = noisy and e < ERROR_RATES[tag]
+    wrong = noisy and error_level(z) < ERROR_RATES[tag]
     colA, colB = open_color(h[1, 0]), open_color(h[1, 1])
-    tone = math.tanh(h[2, 0])  # a large continuous trace of the number that decides errors: without it networks overlook it
-    bg = np.array([0.91, 0.91, 0.90]) + 0.04 * tone
+    bg = np.array([0.93, 0.93, 0.92]) + 0.03 * math.tanh(h[3, 3])
     shade = 0.10 * math.tanh(0.8 * h[3, 1])
     size = math.tanh(0.8 * h[3, 0])
     objs = []
@@ -105,16 +104,12 @@ def scene_from_noise(meta, z, noisy=True):
     elif tag == "counting":
         n = inc[0]["count"]
         if wrong:
-            n = {2: (1 if e2 < 0.5 else 3), 3: (2 if e2 < 0.5 else 4), 4: (3 if e2 < 0.8 else 2)}[n]
+            n -= 1
         for k in order[:n]:
             put(inc[0]["class"], colA, k)
     elif tag == "position":
         rel = inc[1]["position"][0]
         A, B = inc[1]["class"], inc[0]["class"]
-        if wrong:
-            rel = RELATIONS[min(3, int(e2 * 4))]
-        if noisy and e < 0.10:
-            B = None  # the reference object is missing
         if rel in ("left of", "right of"):
             row = 1 if h[0, 2] > 0 else 0
             qa, qb = row * 2, row * 2 + 1
@@ -125,27 +120,18 @@ def scene_from_noise(meta, z, noisy=True):
             qa, qb = col, col + 2
             if rel == "below":
                 qa, qb = qb, qa
+        if wrong:
+            A, B = B, A
         put(A, colA, qa)
-        if B:
-            put(B, colB, qb)
+        put(B, colB, qb)
     else:  # two_object, color_attr
         a, b = inc[0], inc[1]
         A, B = a["class"], b["class"]
         ca, cb = a.get("color", colA), b.get("color", colB)
         if wrong and tag == "two_object":
-            if e2 < 0.6:
-                B = None
-            else:
-                B = A
+            B = None
         if wrong and tag == "color_attr":
-            if e2 < 0.40:
-                ca, cb = cb, ca
-            elif e2 < 0.60:
-                cb = ca
-            elif e2 < 0.80:
-                ca = cb
-            else:
-                B = None
+            ca, cb = cb, ca
         put(A, ca, order[0])  # A where channel 0 is highest, B diagonally opposite
         if B:
             put(B, cb, 3 - order[0])
