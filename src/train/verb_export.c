@@ -97,6 +97,9 @@ static int copy_tree(const char *from, const char *to, const char *except, Arena
 static int write_merged(Export *e, const char *tmp, Error *err) {
     const Pipeline *p = e->session.pipeline;
     Arena *a = e->session.arena;
+    if (!model_is_folder(p->files))
+        return fail(err, DRPO_E_INPUT, "--format merged: writes a copy of a model folder; --model %s is one file",
+                    p->folder);
     const char *unet = path_join(a, p->folder, "unet"),
                *file = arena_printf(a, "%s/unet/diffusion_pytorch_model.safetensors", tmp);
     if (!unet || !file) return fail(err, DRPO_E_MEMORY, "out of memory");

@@ -1,0 +1,167 @@
+/* Single file: finds a checkpoint's family and gives its tensors diffusers' names and shapes. Data stays in the mapped
+ * file, except for the one matrix that is stored transposed. See single_file.h. */
+#include "model/single_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "format/safetensors.h"
+#include "model/advice.h"
+#include "model/checkpoint_names.h"
+
+enum { MAX_LEVELS = 16, MAX_PARTS = 3 };
+
+/* ---- family ---- */
+
+static bool has(const SafeFile *f, const char *name) { return safetensors_find(f, name) != NULL; }
+
+static bool any_contains(const SafeFile *f, const char *word) {
+    for (size_t i = 0; i < safetensors_count(f); i++)
+        if (strstr(safetensors_at(f, i)->name, word)) return true;
+    return false;
+}
+
+static int fail_family(const SafeFile *f, Error *err) {
+    const char *path = safetensors_path(f), *what = "no checkpoint with UNet, VAE and text encoders";
+    char get[ADVICE_LENGTH];
+    if (any_contains(f, "lora_down") || any_contains(f, "lora_A") || any_contains(f, "lora_up"))
+        return fail(err, DRPO_E_INPUT, "--model %s: is an adapter; give it with --lora, and its model with --model",
+                    path);
+    if (has(f, "conv_in.weight") || any_contains(f, "text_model.encoder.layers.0"))
+        what = "one part of a model; give the folder that has model_index.json";
+    if (any_contains(f, "cond_stage_model.transformer.text_model.")) what = "a checkpoint of Stable Diffusion 1";
+    if (any_contains(f, "double_blocks.") || any_contains(f, "joint_blocks."))
+        what = "a checkpoint of another family (a diffusion transformer)";
+    if (has(f, "model.diffusion_model.input_blocks.0.0.weight") && !any_contains(f, "first_stage_model."))
+        what = "a checkpoint without its VAE";
+    return fail(err, DRPO_E_INPUT, "--model %s: is %s; supported: SD-Turbo and SDXL-Turbo; get one: %s", path, what,
+                repository_advice(family_repository(FAMILY_SD_TURBO), get));
+}
+
+static int find_family(const SafeFile *f, Family *out, Error *err) {
+    static const char unet[] = "model.diffusion_model.input_blocks.0.0.weight";
+    static const char vae[] = "first_stage_model.decoder.conv_in.weight";
+    bool one =
+        has(f, "cond_stage_model.model.ln_final.weight") || has(f, "conditioner.embedders.0.model.ln_final.weight");
+    bool two = has(f, "conditioner.embedders.0.transformer.text_model.final_layer_norm.weight") &&
+               has(f, "conditioner.embedders.1.model.ln_final.weight");
+    bool added = has(f, "model.diffusion_model.label_emb.0.0.weight");
+    if (!has(f, unet) || !has(f, vae) || !(added ? two : one)) return fail_family(f, err);
+    *out = added ? FAMILY_SDXL_TURBO : FAMILY_SD_TURBO;
+    return 0;
+}
+
+/* Files that people hold as models and that are something else by their name. */
+static int check_kind(const char *path, Error *err) {
+    static const char *const pickles[] = {".ckpt", ".pt", ".pth", ".bin"};
+    char get[ADVICE_LENGTH];
+    const char *dot = strrchr(path, '.');
+    for (size_t i = 0; dot && i < sizeof pickles / sizeof *pickles; i++)
+        if (strcmp(dot, pickles[i]) == 0)
+            return fail(err, DRPO_E_INPUT,
+                        "--model %s: a pickle that could run any program; safetensors are read, get them: %s", path,
+                        model_advice(path, get));
+    if (dot && strcmp(dot, ".gguf") == 0)
+        return fail(err, DRPO_E_INPUT, "--model %s: GGUF is not read; get safetensors: %s", path,
+                    model_advice(path, get));
+    return 0;
+}
+
+int single_file_family(const char *path, Family *out, Error *err) {
+    SafeFile *f;
+    TRY(check_kind(path, err));
+    TRY(weights_map(path, &f, err));
+    int code = find_family(f, out, err);
+    safetensors_close(f);
+    return code;
+}
+
+/* ---- tensors ---- */
+
+static int count_vae_levels(const SafeFile *f) {
+    char name[CHECKPOINT_NAME];
+    int levels = 0;
+    for (; levels < MAX_LEVELS; levels++) {
+        snprintf(name, sizeof name, "first_stage_model.decoder.up.%d.block.0.norm1.weight", levels);
+        if (!has(f, name)) break;
+    }
+    return levels;
+}
+
+/* [in,out] -> [out,in], element by element of `bytes` each, into the arena. */
+static int transpose(SafeTensor *t, Arena *a, Error *err) {
+    if (t->rank != 2) return 0; /* its shape is refused later, by name */
+    size_t bytes = dtype_bytes(t->dtype), rows = (size_t)t->dim[0], columns = (size_t)t->dim[1];
+    char *to = arena_alloc(a, t->bytes ? t->bytes : 1);
+    if (!to) return fail(err, DRPO_E_MEMORY, "tensor '%s': out of memory", t->name);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = 0; j < columns; j++)
+            memcpy(to + (j * rows + i) * bytes, (const char *)t->data + (i * columns + j) * bytes, bytes);
+    t->dim[0] = (int64_t)columns;
+    t->dim[1] = (int64_t)rows;
+    t->data = to;
+    return 0;
+}
+
+/* Part i of the three that lie one after another in the first dimension. */
+static int take_part(SafeTensor *t, int i, Error *err) {
+    if (t->rank < 1 || t->dim[0] % MAX_PARTS)
+        return fail(err, DRPO_E_INPUT, "tensor '%s': its first dimension is not three times a size", t->name);
+    t->dim[0] /= MAX_PARTS;
+    t->bytes /= MAX_PARTS;
+    t->data = (const char *)t->data + (size_t)i * t->bytes;
+    return 0;
+}
+
+static int add_tensor(WeightsParts *parts, const SafeTensor *from, const CheckpointName *to, int i, Error *err) {
+    SafeTensor t = *from;
+    t.name = arena_strdup(parts->arena, to->name[i]);
+    if (!t.name) return fail(err, DRPO_E_MEMORY, "%s: out of memory", parts->path);
+    if (to->change == NAME_SPLIT) TRY(take_part(&t, i, err));
+    if (to->change == NAME_TRANSPOSE) TRY(transpose(&t, parts->arena, err));
+    while (to->change == NAME_SQUEEZE && t.rank > 2 && t.dim[t.rank - 1] == 1) t.rank--;
+    parts->tensor[parts->count++] = t;
+    return 0;
+}
+
+static int map_tensors(WeightsParts *parts, const char *component, const CheckpointShape *shape, Error *err) {
+    const SafeFile *f = parts->file[0];
+    parts->tensor = arena_alloc(parts->arena, (safetensors_count(f) * MAX_PARTS + 1) * sizeof *parts->tensor);
+    if (!parts->tensor) return fail(err, DRPO_E_MEMORY, "%s: out of memory for its list of tensors", parts->path);
+    for (size_t i = 0; i < safetensors_count(f); i++) {
+        const SafeTensor *t = safetensors_at(f, i);
+        CheckpointName to;
+        if (!checkpoint_name(t->name, shape, &to))
+            return fail(err, DRPO_E_INPUT, "%s: tensor '%s' belongs to no part of an SD-Turbo or SDXL-Turbo checkpoint",
+                        parts->path, t->name);
+        if (!to.component || strcmp(to.component, component) != 0) continue;
+        for (int part = 0; part < to.parts; part++) TRY(add_tensor(parts, t, &to, part, err));
+    }
+    return 0;
+}
+
+static int open_parts(WeightsParts *parts, const char *path, Error *err) {
+    if (!parts->arena) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    parts->path = arena_strdup(parts->arena, path);
+    parts->file = arena_alloc(parts->arena, sizeof(SafeFile *));
+    if (!parts->path || !parts->file) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    TRY(weights_map(path, &parts->file[0], err));
+    parts->files = 1;
+    return 0;
+}
+
+int single_file_weights(const char *path, Family f, const char *component, int text_layers, Weights **out, Error *err) {
+    *out = NULL;
+    WeightsParts parts = {.arena = arena_new()};
+    int code = open_parts(&parts, path, err);
+    if (code == 0) {
+        const CheckpointShape shape = {count_vae_levels(parts.file[0]), text_layers, f == FAMILY_SDXL_TURBO};
+        code = map_tensors(&parts, component, &shape, err);
+    }
+    if (code == 0) return weights_from(&parts, out, err);
+    for (int i = 0; i < parts.files; i++) safetensors_close(parts.file[i]);
+    arena_free(parts.arena);
+    return code;
+}
