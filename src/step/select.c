@@ -48,3 +48,10 @@ int select_candidates(const double *scores, int count, int positives, int negati
     for (int k = 0; k < negatives; k++) out->neg[k] = order[count - negatives + k];
     return 0;
 }
+
+double select_spread(const double *scores, const Selection *s) {
+    double best = 0, worst = 0;
+    for (int k = 0; k < s->n_pos; k++) best += scores[s->pos[k]] / s->n_pos;
+    for (int k = 0; k < s->n_neg; k++) worst += scores[s->neg[k]] / s->n_neg;
+    return best - worst;
+}

@@ -9,4 +9,7 @@
 int select_candidates(const double *scores, int count, int positives, int negatives, double min_spread, Selection *out,
                       Error *err);
 
+/* Mean score of the positives minus that of the negatives: how much a prompt has to tell. */
+double select_spread(const double *scores, const Selection *s);
+
 #endif

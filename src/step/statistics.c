@@ -55,6 +55,7 @@ void statistics_join(StepStats *total, const StepStats *one, int workers) {
     total->feature_scale += one->feature_scale;
     total->latent_distance += one->latent_distance;
     total->diversity += one->diversity;
+    total->weight += one->weight;
     total->prompts_used += one->prompts_used;
     total->prompts_skipped += one->prompts_skipped;
     total->candidates += one->candidates;

@@ -154,6 +154,7 @@ static int score(const Step *s, Worker *w, RewardSet *rewards, Error *err) {
     TRY(reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, err));
     TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, err));
     statistics_add_rewards(&w->stats, c, rewards->count);
+    if (!c->selection.skip) w->stats.weight = o->spread_weight ? select_spread(c->score, &c->selection) : 1;
     phase_end(&clock, PHASE_REWARD);
     w->stats.prompts_skipped = c->selection.skip;
     w->stats.prompts_used = !c->selection.skip;
@@ -163,7 +164,8 @@ static int score(const Step *s, Worker *w, RewardSet *rewards, Error *err) {
 static void collect(Step *s, const Worker *w, StepStats *stats) {
     statistics_join(stats, &w->stats, s->workers.count);
     if (w->candidates.selection.skip) return;
-    for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] += w->grad[i];
+    float weight = (float)w->stats.weight;
+    for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] += weight * w->grad[i];
 }
 
 int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,
@@ -181,7 +183,7 @@ int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSourc
         for (int i = 0; i < m; i++) collect(s, &w[i], stats);
     }
     statistics_finish(stats, n);
-    float share = stats->prompts_used ? 1.0f / (float)stats->prompts_used : 0;
+    float share = stats->weight > 0 ? 1.0f / (float)stats->weight : 0;
     for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] *= share;
     for (size_t i = 0; grad && i < s->adapter->count; i++) grad[i] += s->grad[i];
     return 0;

@@ -16,6 +16,7 @@
 typedef struct StepOptions {
     int candidates, positives, negatives;
     double min_spread;
+    bool spread_weight;   /* a prompt counts in proportion to select_spread, instead of all alike */
     int chunk;            /* candidates per pass through a network; 0: chosen by the memory budget */
     size_t memory_budget; /* bytes of activations of all prompts learned from at once, 0: 1 GiB, or what the given chunk
                              needs */
@@ -35,8 +36,8 @@ int step_new(Pipeline *p, Backend *b, Adapter *a, const StepOptions *o, Step **o
 void step_free(Step *s);
 
 /* One update: `prompts` [n] with their indices in the prompt file; number of the update from 0 (noise key). Gradients
- * are averaged over the prompts used; when none is used the adapter stays as it is. candidates (may be NULL) receives
- * one line of JSON per prompt. */
+ * are averaged over the prompts used (by their weights); when none is used the adapter stays as it is. candidates (may
+ * be NULL) receives one line of JSON per prompt. */
 int step_update(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,
                 Optimizer *o, StepStats *stats, Error *err);
 /* The same without the optimizer: adds d(loss)/d(values) to grad [adapter->count] (tests, gradient dumps). */

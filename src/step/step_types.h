@@ -53,6 +53,7 @@ typedef struct StepStats {
     double pref_loss, ref_loss, feature_scale, grad_norm, lr;
     double latent_distance; /* RMS distance to the base on the same noise; 0 without --latent-l2 */
     double diversity;       /* mean pairwise RMS distance of candidates' latents */
+    double weight;          /* of the prompts used, summed: their number, or with spread_weight their spreads */
     int prompts_used, prompts_skipped, candidates;
     double seconds[8]; /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
 } StepStats;

@@ -50,19 +50,27 @@ static int write_state(const char *folder, const Checkpoint *c, Error *err) {
     return code;
 }
 
-static int write_all(const char *tmp, const char *path, const Checkpoint *c, const Adapter *a, const LoraMeta *meta,
+static int write_adapters(const char *tmp, const RunAdapters *a, const LoraMeta *meta, Error *err) {
+    char ema[PATH_MAX];
+    TRY(lora_write(a->last, LORA_PEFT, tmp, meta, err));
+    if (!a->average) return 0;
+    TRY(join(ema, tmp, "ema", err));
+    return lora_write(a->average, LORA_PEFT, ema, meta, err);
+}
+
+static int write_all(const char *tmp, const char *path, const Checkpoint *c, const RunAdapters *a, const LoraMeta *meta,
                      const Optimizer *o, Error *err) {
     if (dir_exists(tmp)) TRY(dir_remove(tmp, err));
     TRY(dir_make(tmp, err));
-    TRY(lora_write(a, LORA_PEFT, tmp, meta, err));
+    TRY(write_adapters(tmp, a, meta, err));
     TRY(write_moments(tmp, o, err));
     TRY(write_state(tmp, c, err));
     if (dir_exists(path)) TRY(dir_remove(path, err)); /* the same step, reached again */
     return dir_commit(tmp, path, err);
 }
 
-int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o,
-                     Error *err) {
+int checkpoint_write(const char *run, const Checkpoint *c, const RunAdapters *a, const LoraMeta *meta,
+                     const Optimizer *o, Error *err) {
     char path[PATH_MAX], tmp[PATH_MAX], name[64];
     snprintf(name, sizeof name, "checkpoint-%ld", c->step);
     TRY(join(path, run, name, err));
@@ -126,14 +134,21 @@ static int read_state(const char *folder, const RunIdentity *expected, Checkpoin
     return code;
 }
 
-int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, Adapter *a, Optimizer *o,
-                    Checkpoint *out, Error *err) {
-    TRY(read_state(path, expected, out, err));
+static int read_adapter(const char *path, Pipeline *p, Adapter *a, Error *err) {
     Adapter *read = NULL;
     TRY(adapter_open(p, path, &read, err));
     int code = lora_copy(a, read, err);
     lora_free(read);
-    if (code < 0) return fail_in(err, "%s", path);
+    return code < 0 ? fail_in(err, "%s", path) : 0;
+}
+
+int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, const RunAdapters *a, Optimizer *o,
+                    Checkpoint *out, Error *err) {
+    char ema[PATH_MAX];
+    TRY(read_state(path, expected, out, err));
+    TRY(read_adapter(path, p, a->last, err));
+    TRY(join(ema, path, "ema", err));
+    if (a->average) TRY(read_adapter(ema, p, a->average, err));
     TRY(read_moments(path, o, err));
     o->step = out->step;
     return 0;

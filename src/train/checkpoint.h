@@ -2,6 +2,7 @@
  * renamed.
  *
  *   checkpoint-<step>/adapter_model.safetensors, adapter_config.json   the adapter as PEFT reads it
+ *                     ema/                                             with --ema: its moving average, likewise
  *                     optimizer.safetensors                            m, v [count]
  *                     state.json                                       step, hashes, sizes of the records */
 #ifndef DRPO_TRAIN_CHECKPOINT_H
@@ -22,10 +23,15 @@ typedef struct Checkpoint {
     long long metrics_bytes, eval_bytes; /* length of metrics.jsonl and eval.jsonl when it was written */
 } Checkpoint;
 
-int checkpoint_write(const char *run, const Checkpoint *c, const Adapter *a, const LoraMeta *meta, const Optimizer *o,
-                     Error *err);
+/* The adapters of a run. */
+typedef struct RunAdapters {
+    Adapter *last, *average; /* average: NULL without --ema */
+} RunAdapters;
+
+int checkpoint_write(const char *run, const Checkpoint *c, const RunAdapters *a, const LoraMeta *meta,
+                     const Optimizer *o, Error *err);
 /* Reads and verifies one into `a` and `o`, which are allocated. `expected`: the identity of this run. */
-int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, Adapter *a, Optimizer *o,
+int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, const RunAdapters *a, Optimizer *o,
                     Checkpoint *out, Error *err);
 
 #endif

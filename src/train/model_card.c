@@ -61,6 +61,7 @@ static void print_head(FILE *f, const ModelCard *c) {
     fprintf(f, "# LoRA trained with Drifting Preference Optimization\n\n");
     fprintf(f, "%ld updates toward %s, rank %d, alpha %g. Sample with one step and guidance off.\n\n", c->steps,
             c->rewards, c->rank, c->alpha);
+    if (c->weights) fprintf(f, "These weights are %s.\n\n", c->weights);
     fprintf(f, "## Command\n\n```sh\n%s\n```\n\n## Hashes (SHA-256)\n\n| what | hash |\n|---|---|\n", c->command);
     fprintf(f, "| UNet of the base | `%s` |\n| options | `%s` |\n| prompts `%s` | `%s` |\n\n", c->base_sha256,
             c->config_sha256, c->prompts, c->prompts_sha256);

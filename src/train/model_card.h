@@ -6,6 +6,7 @@
 
 typedef struct ModelCard {
     const char *run, *base_model, *base_sha256, *config_sha256, *prompts, *prompts_sha256, *command, *rewards;
+    const char *weights; /* which of the run's weights these are; NULL: there are no others */
     long steps;
     int rank;
     double alpha;

@@ -100,6 +100,7 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
         .negatives = (int)config_int(c, OPT_NEGATIVES),
         .min_spread = config_float(c, OPT_MIN_SPREAD),
         .chunk = (int)config_int(c, OPT_CHUNK),
+        .spread_weight = config_bool(c, OPT_SPREAD_WEIGHT),
         .memory_budget = config_bytes(c, OPT_MEMORY_BUDGET),
         .resolution = (int)config_int(c, OPT_RESOLUTION),
         .released_x0 = config_choice(c, OPT_X0) == 1,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "step/average.h"
 
 static int hash_file(const char *path, char hex[65], Error *err) {
     MappedFile f;
@@ -36,6 +37,14 @@ static int open_adapter(Training *t, const Config *c, Error *err) {
     int code = lora_copy(t->adapter, read, err);
     lora_free(read);
     return code < 0 ? fail_in(err, "--lora-init %s", from) : 0;
+}
+
+/* The average starts where the adapter does. */
+static int open_average(Training *t, const Config *c, Error *err) {
+    t->ema = config_has(c, OPT_EMA) ? config_float(c, OPT_EMA) : 0;
+    if (t->ema == 0) return 0;
+    TRY(adapter_create(t->session.pipeline, c, &t->average, err));
+    return lora_copy(t->average, t->adapter, err);
 }
 
 static int open_optimizer(Training *t, const Config *c, Error *err) {
@@ -72,6 +81,7 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(session_open(&t->session, c, err));
     TRY(open_prompts(t, job, err));
     TRY(open_adapter(t, c, err));
+    TRY(open_average(t, c, err));
     TRY(open_optimizer(t, c, err));
     TRY(session_step_options(&t->session, c, &options, err));
     TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
@@ -90,9 +100,24 @@ void training_close(Training *t) {
     if (t->noise) noise_close(t->noise);
     prompt_order_free(t->order);
     optimizer_free(&t->optimizer);
-    if (t->adapter) lora_free(t->adapter);
+    lora_free(t->adapter);
+    lora_free(t->average);
     session_close(&t->session);
     *t = (Training){0};
+}
+
+Adapter *training_result(const Training *t) { return t->average ? t->average : t->adapter; }
+
+static void refresh(Backend *b, Adapter *a) {
+    for (int i = 0; a && b->refresh && i < a->n_pair; i++) {
+        b->refresh(b, &a->pair[i].a);
+        b->refresh(b, &a->pair[i].b);
+    }
+}
+
+void training_refresh(Training *t) {
+    refresh(t->session.backend, t->adapter);
+    refresh(t->session.backend, t->average);
 }
 
 int training_update(Training *t, long number, StepStats *stats, Error *err) {
@@ -100,5 +125,9 @@ int training_update(Training *t, long number, StepStats *stats, Error *err) {
     prompt_order_pick(t->order, number, n, t->indices);
     for (int i = 0; i < n; i++) t->batch[i] = t->prompts.items[t->indices[i]];
     *stats = (StepStats){0};
-    return step_update(t->step, t->batch, n, number, t->noise, &t->rewards, &t->optimizer, stats, err);
+    TRY(step_update(t->step, t->batch, n, number, t->noise, &t->rewards, &t->optimizer, stats, err));
+    if (!t->average || stats->prompts_used == 0) return 0;
+    average_update(t->average->values, t->adapter->values, t->adapter->count, t->ema, number);
+    refresh(t->session.backend, t->average);
+    return 0;
 }

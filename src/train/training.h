@@ -9,6 +9,8 @@
 typedef struct Training {
     Session session;
     Adapter *adapter;
+    Adapter *average; /* --ema: its moving average; NULL: none */
+    double ema;       /* decay */
     PromptList prompts;
     const char *prompts_path;
     RewardSet rewards;
@@ -25,6 +27,10 @@ typedef struct Training {
 /* `rewards` false: none is started (a plan needs none). Close it also after a failure. */
 int training_open(Training *t, const Job *job, bool rewards, Error *err);
 void training_close(Training *t);
+/* What an evaluation looks at and a run ends with: the average if there is one. */
+Adapter *training_result(const Training *t);
+/* Call it after the adapter was read from a checkpoint. */
+void training_refresh(Training *t);
 /* Update number `number` (from 0). */
 int training_update(Training *t, long number, StepStats *stats, Error *err);
 

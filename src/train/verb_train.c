@@ -48,7 +48,8 @@ static int save_checkpoint(Loop *l, Error *err) {
                     .metrics_bytes = l->metrics.updates.offset,
                     .eval_bytes = l->metrics.evaluations.offset};
     LoraMeta meta = adapter_meta(l);
-    TRY(checkpoint_write(l->run.path, &c, l->training.adapter, &meta, &l->training.optimizer, err));
+    RunAdapters adapters = {l->training.adapter, l->training.average};
+    TRY(checkpoint_write(l->run.path, &c, &adapters, &meta, &l->training.optimizer, err));
     l->saved = l->done;
     return run_prune(l->run.path, (int)config_int(l->job->config, OPT_KEEP), err);
 }
@@ -146,21 +147,33 @@ static int run_updates(Loop *l, Error *err) {
     return metrics_sync(&l->metrics, err);
 }
 
-static int fill_final(const Loop *l, const ModelCard *card, const char *folder, Error *err) {
+static int fill_result(const Loop *l, const Adapter *a, const ModelCard *card, const char *folder, Error *err) {
     LoraMeta meta = adapter_meta(l);
     if (dir_exists(folder)) TRY(dir_remove(folder, err));
     TRY(dir_make(folder, err));
-    TRY(lora_write(l->training.adapter, LORA_PEFT, folder, &meta, err));
+    TRY(lora_write(a, LORA_PEFT, folder, &meta, err));
     return model_card_write(card, folder, err);
+}
+
+/* RUN/<name>, whole or not at all. */
+static int write_result(Loop *l, const Adapter *a, const ModelCard *card, const char *name, Error *err) {
+    const char *tmp = path_join(l->arena, l->run.path, ".tmp-final"), *path = path_join(l->arena, l->run.path, name);
+    if (!tmp || !path) return fail(err, DRPO_E_MEMORY, "out of memory");
+    int code = fill_result(l, a, card, tmp, err);
+    if (code == 0 && dir_exists(path)) code = dir_remove(path, err);
+    if (code == 0) code = dir_commit(tmp, path, err);
+    if (code < 0)
+        dir_remove(tmp, NULL);
+    else if (a == training_result(&l->training))
+        job_result(l->job, "%s", path);
+    return code;
 }
 
 static int write_final(Loop *l, Error *err) {
     const Config *c = l->job->config;
     const Training *t = &l->training;
-    const char *tmp = path_join(l->arena, l->run.path, ".tmp-final"),
-               *final = path_join(l->arena, l->run.path, "final");
     char *command = config_command(c, l->arena);
-    if (!tmp || !final || !command) return fail(err, DRPO_E_MEMORY, "out of memory");
+    if (!command) return fail(err, DRPO_E_MEMORY, "out of memory");
     ModelCard card = {.run = l->run.path,
                       .base_model = t->session.pipeline->name,
                       .base_sha256 = t->identity.model,
@@ -172,12 +185,14 @@ static int write_final(Loop *l, Error *err) {
                       .steps = l->done,
                       .rank = t->adapter->rank,
                       .alpha = t->adapter->alpha};
-    int code = fill_final(l, &card, tmp, err);
-    if (code == 0 && dir_exists(final)) code = dir_remove(final, err);
-    if (code == 0) code = dir_commit(tmp, final, err);
-    if (code < 0) return dir_remove(tmp, NULL), code;
-    job_result(l->job, "%s", final);
-    return 0;
+    if (t->average) {
+        card.weights = "those of the last update alone; `final/` holds their moving average";
+        TRY(write_result(l, t->adapter, &card, "final-raw", err));
+        card.weights = arena_printf(
+            l->arena, "an exponential moving average over the updates (decay %s); `final-raw/` holds the last update's",
+            config_text(c, OPT_EMA));
+    }
+    return write_result(l, training_result(t), &card, "final", err);
 }
 
 /* Nothing is written before everything could be opened. */
@@ -190,8 +205,8 @@ static int open_loop(Loop *l, Error *err) {
     l->steps = (long)config_int(job->config, OPT_STEPS);
     l->saved = -1;
     if (dry || config_int(job->config, OPT_EVAL_EVERY) == 0) return 0;
-    return preview_open(job, &l->training.session, l->training.adapter, &l->training.prompts, &l->training.rewards,
-                        &l->preview, err);
+    return preview_open(job, &l->training.session, training_result(&l->training), &l->training.prompts,
+                        &l->training.rewards, &l->preview, err);
 }
 
 static int begin_run(Loop *l, Error *err) {
@@ -199,8 +214,10 @@ static int begin_run(Loop *l, Error *err) {
     Training *t = &l->training;
     Checkpoint from = {0};
     if (l->run.checkpoint) {
-        TRY(checkpoint_read(l->run.checkpoint, t->session.pipeline, &t->identity, t->adapter, &t->optimizer, &from,
+        RunAdapters adapters = {t->adapter, t->average};
+        TRY(checkpoint_read(l->run.checkpoint, t->session.pipeline, &t->identity, &adapters, &t->optimizer, &from,
                             err));
+        training_refresh(t);
         l->done = l->saved = from.step;
         log_info(&l->job->log, "resuming after step %ld of %s", l->done, l->run.path);
     }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "step/average.h"
 #include "step/optimize.h"
 
 /* after the others: it makes `fail` a macro */
@@ -89,12 +90,25 @@ static void test_schedules(void **state) {
     assert_true(fabs(schedule_rate(&o, 2) - (1 + cos(M_PI * 0.2))) < 1e-6);
 }
 
+static void test_average_of_the_updates(void **state) {
+    (void)state;
+    float average[2] = {0, 4}, values[2] = {1, 4};
+    double wanted = 0;
+    for (long t = 0; t < 200; t++) {
+        const double decay = fmin(0.9, (1.0 + (double)t) / (10.0 + (double)t));
+        values[0] = (float)(t % 7);
+        wanted = decay * wanted + (1 - decay) * (double)(t % 7);
+        average_update(average, values, 2, 0.9, t);
+        assert_true(fabs(average[0] - wanted) < 1e-5 && average[1] == 4);
+    }
+    assert_true(average_decay(0.9, 0) == 0.1 && average_decay(0.9, 1000) == 0.9);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_four_updates_of_pytorch),
-        cmocka_unit_test(test_clip_scales_what_the_moments_see),
-        cmocka_unit_test(test_a_nan_changes_nothing),
-        cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_four_updates_of_pytorch), cmocka_unit_test(test_clip_scales_what_the_moments_see),
+        cmocka_unit_test(test_a_nan_changes_nothing),   cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_average_of_the_updates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

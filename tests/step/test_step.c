@@ -44,10 +44,10 @@ static void must(int code, const Error *err) {
     if (code < 0) fail_msg("%s", err->text);
 }
 
-static World world_open(int threads, drpo_reward_fn fn) {
+static World world_open_for(int threads, drpo_reward_fn fn, void *user) {
     World w = {0};
     Error err = {0};
-    RewardCallback callback = {.name = "test", .fn = fn};
+    RewardCallback callback = {.name = "test", .fn = fn, .user = user};
     const char *specs[] = {"callback:test"};
     must(pipeline_open(SOURCE_DIR "/assets/tiny-turbo", &w.pipeline, &err), &err);
     w.backend = backend_cpu_new(threads, &err);
@@ -63,6 +63,8 @@ static World world_open(int threads, drpo_reward_fn fn) {
     must(reward_set_open(specs, 1, &callback, 1, &w.rewards, &err), &err);
     return w;
 }
+
+static World world_open(int threads, drpo_reward_fn fn) { return world_open_for(threads, fn, NULL); }
 
 static void world_close(World *w) {
     reward_set_close(&w->rewards);
@@ -156,6 +158,54 @@ static void threads_give_the_same_update(void **state) {
     world_close(&two);
 }
 
+typedef struct Taste {
+    float scale[PROMPTS]; /* of a prompt's scores; 0: indifferent */
+    float score[PROMPTS][K];
+} Taste;
+
+static int tasted(void *user, const char *prompt, const char *metadata, const uint8_t *rgb, int count, int height,
+                  int width, float *scores) {
+    Taste *t = user;
+    int at = strcmp(prompt, prompts[0].text) != 0;
+    redness(NULL, prompt, metadata, rgb, count, height, width, scores);
+    for (int i = 0; i < count; i++) t->score[at][i] = scores[i] *= t->scale[at];
+    return 0;
+}
+
+/* Mean of the best two minus mean of the worst two. */
+static double spread(const float *score) {
+    double sorted[K];
+    for (int i = 0; i < K; i++) {
+        int at = i;
+        for (; at > 0 && sorted[at - 1] > score[i]; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = score[i];
+    }
+    return (sorted[K - 1] + sorted[K - 2] - sorted[0] - sorted[1]) / 2;
+}
+
+static void prompts_count_by_their_spread(void **state) {
+    (void)state;
+    Taste taste = {.scale = {1, 0}};
+    World w = world_open_for(2, tasted, &taste);
+    StepStats stats;
+    StepOptions o = options(K, 0, 2);
+    float *first = gradient(&w, &o, &stats);
+    taste.scale[0] = 0, taste.scale[1] = 1;
+    float *second = gradient(&w, &o, &stats);
+    taste.scale[0] = 1, taste.scale[1] = 3;
+    o.spread_weight = true;
+    float *both = gradient(&w, &o, &stats);
+    assert_int_equal(stats.prompts_used, PROMPTS);
+    double a = spread(taste.score[0]), b = spread(taste.score[1]);
+    for (size_t i = 0; i < w.adapter->count; i++) first[i] = (float)((a * first[i] + b * second[i]) / (a + b));
+    double gap = difference(first, both, w.adapter->count);
+    if (!(gap < 1e-5)) fail_msg("weights %g and %g: gradients differ by %g", a, b, gap);
+    free(first);
+    free(second);
+    free(both);
+    world_close(&w);
+}
+
 static void equal_scores_teach_nothing(void **state) {
     (void)state;
     World w = world_open(2, indifferent);
@@ -171,9 +221,8 @@ static void equal_scores_teach_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chunks_give_the_same_update),
-        cmocka_unit_test(a_memory_budget_changes_nothing),
-        cmocka_unit_test(threads_give_the_same_update),
+        cmocka_unit_test(chunks_give_the_same_update),  cmocka_unit_test(a_memory_budget_changes_nothing),
+        cmocka_unit_test(threads_give_the_same_update), cmocka_unit_test(prompts_count_by_their_spread),
         cmocka_unit_test(equal_scores_teach_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
