@@ -21,6 +21,7 @@ static const struct {
     {"plan", DRPO_PLAN, "print memory and chunking of a run"},
     {"inspect", DRPO_INSPECT, "say what a file or folder holds"},
     {"bench", DRPO_BENCH, "time training updates"},
+    {"doctor", DRPO_DOCTOR, "check the machine and a model"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

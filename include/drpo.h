@@ -60,6 +60,7 @@ typedef enum drpo_verb {
     DRPO_EXPORT,
     DRPO_REPORT,
     DRPO_BENCH,
+    DRPO_DOCTOR,
     DRPO_VERBS
 } drpo_verb;
 

@@ -39,6 +39,8 @@ bool weights_has(const Weights *w, const char *format, ...) __attribute__((forma
 void weights_ignore(Weights *w, const char *prefix); /* tensors that are known and not needed, e.g. position_ids */
 const char *weights_mistake(const Weights *w);       /* the first wrong weights_get so far, as a sentence; NULL: none */
 int weights_finish(Weights *w, Error *err);
+/* Name of the first tensor with a value that is infinite or not a number; NULL: all are finite. Reads everything. */
+const char *weights_not_finite(const Weights *w);
 size_t weights_bytes(const Weights *w);     /* of all tensors, as stored */
 const char *weights_path(const Weights *w); /* the file; the index of several */
 size_t weights_count(const Weights *w);

@@ -16,7 +16,8 @@ enum {
     PLAN = 1 << DRPO_PLAN,
     EXPORT = 1 << DRPO_EXPORT,
     REPORT = 1 << DRPO_REPORT,
-    BENCH = 1 << DRPO_BENCH
+    BENCH = 1 << DRPO_BENCH,
+    DOCTOR = 1 << DRPO_DOCTOR
 };
 
 static const OptionInfo table[OPT_COUNT] = {
@@ -30,6 +31,7 @@ static const char *const verb_names[DRPO_VERBS] = {
     [DRPO_TRAIN] = "train",   [DRPO_SAMPLE] = "sample",   [DRPO_SCORE] = "score",
     [DRPO_EVAL] = "eval",     [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",
     [DRPO_EXPORT] = "export", [DRPO_REPORT] = "report",   [DRPO_BENCH] = "bench",
+    [DRPO_DOCTOR] = "doctor",
 };
 
 typedef struct Setting {

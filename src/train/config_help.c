@@ -23,6 +23,9 @@ static const VerbHelp verb_help[DRPO_VERBS] = {
                      "Write an adapter for another program, or merged into its model."},
     [DRPO_REPORT] = {"RUN [--out FILE]", "Write a run as one self-contained HTML page."},
     [DRPO_BENCH] = {"[OPTIONS]", "Time training updates, phase by phase."},
+    [DRPO_DOCTOR] = {"[MODEL]",
+                     "Check the machine and a model: files, names, values, tokenizer. Exit code 2 when a check "
+                     "fails."},
 };
 
 /* Prints words of `text` between columns `indent` and 100; `column` is where the cursor is. */

@@ -29,5 +29,6 @@ int verb_sample(const Job *job, Error *err);
 int verb_score(const Job *job, Error *err);
 int verb_inspect(const Job *job, Error *err);
 int verb_export(const Job *job, Error *err);
+int verb_doctor(const Job *job, Error *err);
 
 #endif

@@ -84,8 +84,39 @@ static void test_layers_pass_the_reason_on(void **state) {
     arena_free(arena);
 }
 
+/* Whatever the type, one value with all exponent bits set is found. */
+static void test_finite(void **state) {
+    (void)state;
+    static const uint32_t single[3] = {0x7f7fffff, 0xff800000, 0x7fc00000}; /* largest, -infinity, not a number */
+    static const uint16_t half[3] = {0x7bff, 0xfc00, 0x7e00}, brain[3] = {0x7f7f, 0xff80, 0x7fc0};
+    static const uint64_t wide[3] = {0x7fefffffffffffff, 0xfff0000000000000, 0x7ff8000000000000};
+    const struct {
+        DType type;
+        const void *data;
+    } kind[] = {{DT_F32, single}, {DT_F16, half}, {DT_BF16, brain}, {DT_F64, wide}};
+    char folder[512];
+    Error err = {0};
+    Weights *w;
+    fresh_dir("weights", folder);
+    for (size_t i = 0; i < 4; i++)
+        for (int bad = 0; bad < 3; bad++) {
+            size_t bytes = dtype_bytes(kind[i].type);
+            const SafeTensor tensors[] = {
+                {"good", kind[i].type, 1, {1}, kind[i].data, bytes},
+                {"last", kind[i].type, 1, {1}, (const char *)kind[i].data + (size_t)bad * bytes, bytes}};
+            assert_ok(safetensors_write(in_dir(folder, "model.safetensors"), tensors, 2, NULL, 0, &err), err);
+            assert_ok(weights_open(folder, "model", &w, &err), err);
+            if (bad)
+                assert_string_equal(weights_not_finite(w), "last");
+            else
+                assert_null(weights_not_finite(w));
+            weights_free(w);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_tensor_once), cmocka_unit_test(test_mistakes),
+                                       cmocka_unit_test(test_finite),
 
                                        cmocka_unit_test(test_layers_pass_the_reason_on)};
     return cmocka_run_group_tests(tests, NULL, NULL);
