@@ -26,7 +26,7 @@ echo "demo: the base on 120 held-out prompts, 8 noises each"
 $drpo eval --reward "$warm" --reward scene $test_set
 
 echo "demo: training toward warm colours and correct scenes"
-$drpo train --config tools/demo.yaml --reward "$warm@0.3" --reward scene@0.7 --out "$run" --overwrite "$@"
+$drpo train --config tools/demo.yaml --reward "$warm@0.4" --reward scene@0.6 --out "$run" --overwrite "$@"
 
 echo "demo: base and tuned on the same held-out prompts and noises"
 # shellcheck disable=SC2086
