@@ -100,11 +100,13 @@ int model_document(const ModelFiles *f, const char *name, const char **document,
 
 /* A folder has its tokenizer's files, or a tokenizer's folder under the component's name. */
 static const char *tokenizer_in(const ModelFiles *f, const char *folder, const char *component) {
-    const char *below = path_join(f->arena, folder, component);
-    const char *vocab = below ? path_join(f->arena, below, "vocab.json") : NULL;
-    if (vocab && file_exists(vocab)) return below;
-    vocab = path_join(f->arena, folder, "vocab.json");
-    return vocab && file_exists(vocab) ? folder : NULL;
+    const char *place[] = {path_join(f->arena, folder, component), folder};
+    for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
+        const char *vocab = place[i] ? path_join(f->arena, place[i], "vocab.json") : NULL;
+        const char *all = place[i] ? path_join(f->arena, place[i], "tokenizer.json") : NULL;
+        if (vocab && all && (file_exists(vocab) || file_exists(all))) return place[i];
+    }
+    return NULL;
 }
 
 /* A checkpoint file has no tokenizer: it lies beside the file, or in the cache with the published model. */
@@ -128,9 +130,10 @@ int model_tokenizer_folder(const ModelFiles *f, const char *component, const cha
     if (*folder) return 0;
     if (arena_failed(f->arena)) return fail(err, DRPO_E_MEMORY, "%s: out of memory", f->path);
     if (given)
-        return fail(err, DRPO_E_INPUT, "--tokenizer %s: no vocab.json there, nor in %s/", f->tokenizer, component);
-    return fail(err, DRPO_E_INPUT, "%s/%s: no vocab.json; get the whole model: %s", f->path, component,
-                model_advice(f->path, get));
+        return fail(err, DRPO_E_INPUT, "--tokenizer %s: no vocab.json or tokenizer.json there, nor in %s/",
+                    f->tokenizer, component);
+    return fail(err, DRPO_E_INPUT, "%s/%s: no vocab.json or tokenizer.json; get the whole model: %s", f->path,
+                component, model_advice(f->path, get));
 }
 
 int model_tokenizer(const ModelFiles *f, const char *component, Tokenizer **out, Error *err) {

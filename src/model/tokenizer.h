@@ -1,5 +1,5 @@
-/* CLIP byte-pair tokenizer from a folder with vocab.json, merges.txt, tokenizer_config.json, special_tokens_map.json.
- */
+/* CLIP byte-pair tokenizer from a folder with vocab.json and merges.txt, or tokenizer.json; tokenizer_config.json,
+ * special_tokens_map.json. */
 #ifndef DRPO_MODEL_TOKENIZER_H
 #define DRPO_MODEL_TOKENIZER_H
 

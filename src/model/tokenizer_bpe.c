@@ -6,6 +6,7 @@
 #include "model/tokenizer_bpe.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@
 #include "format/json.h"
 #include "model/unicode.h"
 
-enum { BYTES = 256, MERGES_LIMIT = 64 << 20, MAX_ID = 1 << 24 };
+enum { BYTES = 256, MERGES_LIMIT = 64 << 20, MAX_ID = 1 << 24, LONGEST_TOKEN = 1024 };
 
 typedef struct Merge { /* left, right -> joined; key 0: empty slot */
     uint64_t key;
@@ -92,19 +93,37 @@ static const Merge *find_merge(const Bpe *b, int32_t left, int32_t right) {
     return m->key ? m : NULL;
 }
 
-static int add_merge(Bpe *b, const char *path, int line, int rank, char *text, Error *err) {
-    char *space = strchr(text, ' ');
-    if (!space || space == text || !space[1] || strchr(space + 1, ' '))
-        return fail(err, DRPO_E_INPUT, "%s line %d: expected two symbols separated by one space", path, line);
-    *space = 0;
-    int32_t left = bpe_find(b, text), right = bpe_find(b, space + 1);
-    memmove(space, space + 1, strlen(space + 1) + 1);
-    int32_t joined = bpe_find(b, text);
-    if (left < 0 || right < 0 || joined < 0)
-        return fail(err, DRPO_E_INPUT, "%s line %d: '%s' or one of its parts is not in vocab.json", path, line, text);
+/* Where a merge stands, for messages. */
+typedef struct Place {
+    const char *path, *unit;
+    int number;
+} Place;
+
+static int add_pair(Bpe *b, const Place *place, int rank, const char *first, const char *second, Error *err) {
+    char both[LONGEST_TOKEN];
+    int n = snprintf(both, sizeof both, "%s%s", first, second);
+    int32_t left = bpe_find(b, first), right = bpe_find(b, second), joined = bpe_find(b, both);
+    if (n >= LONGEST_TOKEN || left < 0 || right < 0 || joined < 0)
+        return fail(err, DRPO_E_INPUT, "%s %s %d: '%s' or one of its parts is not in the vocabulary", place->path,
+                    place->unit, place->number, both);
     Merge *slot = merge_slot(b, pair_key(left, right));
     if (!slot->key) *slot = (Merge){pair_key(left, right), rank, joined};
     return 0;
+}
+
+static int add_merge(Bpe *b, const Place *place, int rank, char *text, Error *err) {
+    char *space = strchr(text, ' ');
+    if (!space || space == text || !space[1] || strchr(space + 1, ' '))
+        return fail(err, DRPO_E_INPUT, "%s %s %d: expected two symbols separated by one space", place->path,
+                    place->unit, place->number);
+    *space = 0;
+    return add_pair(b, place, rank, text, space + 1, err);
+}
+
+static int make_slots(Bpe *b, size_t merges, Error *err) {
+    for (b->slots = 64; b->slots < 2 * merges;) b->slots *= 2;
+    b->merge = calloc(b->slots, sizeof *b->merge);
+    return b->merge ? 0 : fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
 }
 
 static int read_merges(Bpe *b, const char *path, Arena *arena, Error *err) {
@@ -113,22 +132,61 @@ static int read_merges(Bpe *b, const char *path, Arena *arena, Error *err) {
     TRY(file_read_text(path, MERGES_LIMIT, arena, &text, &size, err));
     if (strlen(text) != size) return fail(err, DRPO_E_INPUT, "%s: holds a zero byte, so it is not a text file", path);
     for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
-    for (b->slots = 64; b->slots < 2 * lines;) b->slots *= 2;
-    b->merge = calloc(b->slots, sizeof *b->merge);
-    if (!b->merge) return fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
+    TRY(make_slots(b, lines, err));
     int number = 0, rank = 0;
     for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
         number++;
         line[strcspn(line, "\r")] = 0;
         if (!*line || strncmp(line, "#version", 8) == 0) continue;
-        TRY(add_merge(b, path, number, rank++, line, err));
+        TRY(add_merge(b, &(Place){path, "line", number}, rank++, line, err));
     }
     return 0;
 }
 
+/* ---- tokenizer.json, which is all that newer versions of transformers write ---- */
+
+/* Merges are pairs ["a", "b"], in older files texts "a b". */
+static int read_listed_merges(Bpe *b, const char *path, const json_t *list, Arena *arena, Error *err) {
+    TRY(make_slots(b, json_array_size(list) + 1, err));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *entry = json_array_get(list, i);
+        const char *left = json_string_value(json_array_get(entry, 0));
+        const char *right = json_string_value(json_array_get(entry, 1)), *text = json_string_value(entry);
+        char *copy = text ? arena_strdup(arena, text) : NULL;
+        if (text && !copy) return fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
+        if (!copy && !(left && right))
+            return fail(err, DRPO_E_INPUT, "%s: merge %zu is no pair of symbols", path, i + 1);
+        const Place place = {path, "merge", (int)i + 1};
+        TRY(copy ? add_merge(b, &place, (int)i, copy, err) : add_pair(b, &place, (int)i, left, right, err));
+    }
+    return 0;
+}
+
+static int read_model(Bpe *b, const char *path, const json_t *model, Arena *arena, Error *err) {
+    const char *type = json_string_value(json_object_get(model, "type"));
+    const char *suffix = json_string_value(json_object_get(model, "end_of_word_suffix"));
+    if ((type && strcmp(type, "BPE") != 0) || !suffix || strcmp(suffix, "</w>") != 0)
+        return fail(err, DRPO_E_INPUT, "%s: is no tokenizer of CLIP (\"model\": BPE with end_of_word_suffix \"</w>\")",
+                    path);
+    b->vocab = json_incref(json_object_get(model, "vocab"));
+    TRY(check_vocab(b, path, err));
+    find_bytes(b);
+    return read_listed_merges(b, path, json_object_get(model, "merges"), arena, err);
+}
+
+static int open_one_file(Bpe *b, const char *path, Arena *arena, Error *err) {
+    json_t *root;
+    TRY(json_load_path(path, &root, err));
+    int code = read_model(b, path, json_object_get(root, "model"), arena, err);
+    json_decref(root);
+    return code;
+}
+
 static int open_files(Bpe *b, const char *folder, Arena *arena, Error *err) {
     char *vocab = path_join(arena, folder, "vocab.json"), *merges = path_join(arena, folder, "merges.txt");
-    if (!vocab || !merges) return fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
+    char *all = path_join(arena, folder, "tokenizer.json");
+    if (!vocab || !merges || !all) return fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
+    if (!file_exists(vocab) && file_exists(all)) return open_one_file(b, all, arena, err);
     TRY(json_load_path(vocab, &b->vocab, err));
     TRY(check_vocab(b, vocab, err));
     find_bytes(b);

@@ -16,7 +16,7 @@ typedef struct TokenIds { /* grows; freed with free(ids.id) */
 
 int token_ids_push(TokenIds *ids, int32_t id, Error *err);
 
-/* FOLDER/vocab.json and FOLDER/merges.txt. */
+/* FOLDER/vocab.json and FOLDER/merges.txt; without them, the same in FOLDER/tokenizer.json. */
 int bpe_open(const char *folder, Bpe **out, Error *err);
 void bpe_free(Bpe *b);
 int bpe_size(const Bpe *b);                        /* largest id + 1 */

@@ -75,19 +75,21 @@ static const char *decode(const json_t *vocab, const int32_t *ids, int n, Arena 
 /* Encodes PROMPT; the ids between start and end spell it again. */
 static int round_trip(Doctor *d, const char *folder, const Tokenizer *t, const char *component, Error *err) {
     int length = tokenizer_length(t), n = 0;
-    json_t *vocab;
+    json_t *root;
     int32_t *ids = arena_alloc(d->arena, sizeof *ids * (size_t)length);
-    const char *path = path_join(d->arena, folder, "vocab.json");
-    if (!ids || !path) return fail(err, DRPO_E_MEMORY, "out of memory");
+    const char *path = path_join(d->arena, folder, "vocab.json"), *all = path_join(d->arena, folder, "tokenizer.json");
+    if (!ids || !path || !all) return fail(err, DRPO_E_MEMORY, "out of memory");
     TRY(tokenizer_encode(t, PROMPT, ids, NULL, err));
-    TRY(json_load_path(path, &vocab, err));
-    json_t *end = json_object_get(vocab, "<|endoftext|>");
+    bool one_file = !file_exists(path);
+    TRY(json_load_path(one_file ? all : path, &root, err));
+    const json_t *vocab = one_file ? json_object_get(json_object_get(root, "model"), "vocab") : root;
+    const json_t *end = json_object_get(vocab, "<|endoftext|>");
     while (1 + n < length && ids[1 + n] != (int32_t)json_integer_value(end)) n++;
     const char *text = decode(vocab, ids + 1, n, d->arena);
-    json_decref(vocab);
+    json_decref(root);
     if (!text || strcmp(text, PROMPT) != 0)
-        return fail(err, DRPO_E_INPUT, "%s: '%s' comes back as '%s'; do vocab.json and merges.txt belong together?",
-                    folder, PROMPT, text ? text : "?");
+        return fail(err, DRPO_E_INPUT, "%s: '%s' comes back as '%s'; do its files belong together?", folder, PROMPT,
+                    text ? text : "?");
     line(d, "ok", component, "'%s' is %d tokens and comes back; at most %d", PROMPT, n, length);
     return 0;
 }

@@ -182,10 +182,73 @@ static void test_missing_folder(void **state) {
     assert_non_null(strstr(err.text, "no-such-folder/vocab.json"));
 }
 
+/* tokenizer.json of the shipped vocabulary and merges, these as pairs or as texts. */
+static void write_one_file(const char *folder, bool pairs) {
+    Error err = {0};
+    json_t *vocab, *merges = json_array();
+    Arena *arena = arena_new();
+    char *text, *line;
+    assert_ok(json_load_path(FOLDER "/vocab.json", &vocab, &err), err);
+    assert_ok(file_read_text(FOLDER "/merges.txt", 1 << 20, arena, &text, NULL, &err), err);
+    while ((line = strsep(&text, "\n"))) {
+        char *space = strchr(line, ' ');
+        if (!space || line[0] == '#') continue;
+        if (pairs)
+            json_array_append_new(merges, json_pack("[s%, s]", line, (size_t)(space - line), space + 1));
+        else
+            json_array_append_new(merges, json_string(line));
+    }
+    json_t *root = json_pack("{s: {s: s, s: s, s: o, s: o}}", "model", "type", "BPE", "end_of_word_suffix", "</w>",
+                             "vocab", vocab, "merges", merges);
+    assert_ok(json_save_path(in_dir(folder, "tokenizer.json"), root, &err), err);
+    json_decref(root);
+    arena_free(arena);
+}
+
+/* Newer versions of transformers write one file for both. */
+static void test_one_file(void **state) {
+    (void)state;
+    static const char *const texts[] = {"a photo of a red star", "", "don't  STOP, it's caf\xc3\xa9 42!",
+                                        "two blue squares and a green circle <|endoftext|> \xf0\x9f\x99\x82"};
+    char folder[512];
+    Error err = {0};
+    Tokenizer *plain, *t;
+    assert_ok(tokenizer_open(FOLDER, &plain, &err), err);
+    for (int pairs = 0; pairs < 2; pairs++) {
+        fresh_dir("tokenizer_one", folder);
+        copy_file(folder, "tokenizer_config.json");
+        write_one_file(folder, pairs);
+        assert_ok(tokenizer_open(folder, &t, &err), err);
+        assert_int_equal(tokenizer_vocab(t), tokenizer_vocab(plain));
+        for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+            int32_t ids[64], wanted[64];
+            assert_ok(tokenizer_encode(t, texts[i], ids, NULL, &err), err);
+            assert_ok(tokenizer_encode(plain, texts[i], wanted, NULL, &err), err);
+            assert_memory_equal(ids, wanted, sizeof *ids * (size_t)tokenizer_length(t));
+        }
+        tokenizer_free(t);
+    }
+    tokenizer_free(plain);
+    static const struct {
+        const char *text, *word;
+    } wrong[] = {{"{}", "no tokenizer of CLIP"},
+                 {"{\"model\": {\"type\": \"Unigram\"}}", "no tokenizer of CLIP"},
+                 {"{\"model\": {\"end_of_word_suffix\": \"</w>\"}}", "not a vocabulary"},
+                 {"{\"model\": {\"end_of_word_suffix\": \"</w>\", \"vocab\": {\"a\": 0}, \"merges\": [[\"a\"]]}}",
+                  "merge 1 is no pair"},
+                 {"{\"model\": {\"end_of_word_suffix\": \"</w>\", \"vocab\": {\"a\": 0}, \"merges\": [\"a a\"]}}",
+                  "merge 1: 'aa'"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        put_text(in_dir(folder, "tokenizer.json"), wrong[i].text);
+        assert_fails(tokenizer_open(folder, &t, &err), DRPO_E_INPUT, wrong[i].word, err);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors),   cmocka_unit_test(test_sizes),       cmocka_unit_test(test_invalid_utf8),
         cmocka_unit_test(test_long_word), cmocka_unit_test(test_bad_folders), cmocka_unit_test(test_missing_folder),
+        cmocka_unit_test(test_one_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
