@@ -14,19 +14,20 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.loaders import single_file_utils as convert
 from safetensors.torch import save_file
 
-from common import GOLDEN
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "golden")
 
-C, TEXT, ADDED, WIDTH = 8, 12, 20, 8
+C, TEXT, ADDED = 8, 12, 20
 MULT, DEPTH, MIDDLE = (1, 2, 2), (0, 2, 0), 1
 VAE_WIDTHS = (8, 8, 16)
-CLIP, OPEN_CLIP, VOCAB, POSITIONS = 4, 8, 11, 5
+CLIP, OPEN_CLIP = 4, 8
 
 tensors = {}
-draw = torch.Generator().manual_seed(3)
+draw = torch.Generator()
+scale = 1.0
 
 
 def add(name, *shape):
-    tensors[name] = torch.randn(shape, generator=draw).half()
+    tensors[name] = (torch.randn(shape, generator=draw) * scale).half()
 
 
 def layer(name, *shape):
@@ -61,9 +62,9 @@ def transformer(at, width, depth):
     layer(at + ".proj_out", width, width)
 
 
-def unet():
+def unet(added):
     at = "model.diffusion_model."
-    for name, inside in (("time_embed", C), ("label_emb.0", ADDED)):
+    for name, inside in (("time_embed", C), ("label_emb.0", ADDED))[: 1 + added]:
         layer(f"{at}{name}.0", 4 * C, inside)
         layer(f"{at}{name}.2", 4 * C, 4 * C)
     layer(at + "input_blocks.0.0", C, 4, 3, 3)
@@ -134,9 +135,9 @@ def vae_half(at, first, last, levels, blocks, change):
     layer(at + "conv_out", last, channels, 3, 3)
 
 
-def open_clip(at, width, layers):
-    add(at + "positional_embedding", POSITIONS, width)
-    add(at + "token_embedding.weight", VOCAB, width)
+def open_clip(at, width, layers, vocab, positions):
+    add(at + "positional_embedding", positions, width)
+    add(at + "token_embedding.weight", vocab, width)
     add(at + "text_projection", width, width)
     for i in range(layers):
         block = f"{at}transformer.resblocks.{i}"
@@ -151,10 +152,10 @@ def open_clip(at, width, layers):
     tensors[at + "logit_scale"] = torch.tensor(4.6).half()
 
 
-def clip(at, width, layers):
-    tensors[at + "text_model.embeddings.position_ids"] = torch.arange(POSITIONS)[None]
-    add(at + "text_model.embeddings.position_embedding.weight", POSITIONS, width)
-    add(at + "text_model.embeddings.token_embedding.weight", VOCAB, width)
+def clip(at, width, layers, vocab, positions):
+    tensors[at + "text_model.embeddings.position_ids"] = torch.arange(positions)[None]
+    add(at + "text_model.embeddings.position_embedding.weight", positions, width)
+    add(at + "text_model.embeddings.token_embedding.weight", vocab, width)
     for i in range(layers):
         block = f"{at}text_model.encoder.layers.{i}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
@@ -166,14 +167,25 @@ def clip(at, width, layers):
     layer(at + "text_model.final_layer_norm", width)
 
 
-unet()
-vae_half("first_stage_model.encoder.", 3, 8, (0, 1, 2), 2, "downsample")
-vae_half("first_stage_model.decoder.", 4, 3, (2, 1, 0), 3, "upsample")
-layer("first_stage_model.quant_conv", 8, 8, 1, 1)
-layer("first_stage_model.post_quant_conv", 4, 4, 1, 1)
-clip("conditioner.embedders.0.transformer.", CLIP, 2)
-open_clip("conditioner.embedders.1.model.", OPEN_CLIP, 2)
-tensors["denoiser.sigmas"] = torch.linspace(0, 1, 4)
+def original(sdxl, vocab=11, positions=5, size=1.0):
+    """All tensors of a checkpoint. SD 2 has one text encoder, whose last layer is not used."""
+    global scale
+    tensors.clear()
+    draw.manual_seed(3)
+    scale = size
+    unet(sdxl)
+    vae_half("first_stage_model.encoder.", 3, 8, (0, 1, 2), 2, "downsample")
+    vae_half("first_stage_model.decoder.", 4, 3, (2, 1, 0), 3, "upsample")
+    layer("first_stage_model.quant_conv", 8, 8, 1, 1)
+    layer("first_stage_model.post_quant_conv", 4, 4, 1, 1)
+    if sdxl:
+        clip("conditioner.embedders.0.transformer.", CLIP, 2, vocab, positions)
+        open_clip("conditioner.embedders.1.model.", OPEN_CLIP, 2, vocab, positions)
+    else:
+        open_clip("cond_stage_model.model.", TEXT, 3, vocab, positions)
+    tensors["denoiser.sigmas"] = torch.linspace(0, 1, 4)
+    return {k: v.contiguous() for k, v in tensors.items()}
+
 
 cross = ["CrossAttn" if d else "" for d in DEPTH]
 unet_config = dict(
@@ -186,9 +198,9 @@ unet_config = dict(
     attention_head_dim=2,
     cross_attention_dim=TEXT,
     use_linear_projection=True,
-    addition_embed_type="text_time",
-    addition_time_embed_dim=2,
-    projection_class_embeddings_input_dim=ADDED,
+)
+added_config = dict(
+    addition_embed_type="text_time", addition_time_embed_dim=2, projection_class_embeddings_input_dim=ADDED
 )
 levels = len(VAE_WIDTHS)
 vae_config = dict(
@@ -200,37 +212,50 @@ vae_config = dict(
 )
 
 
-class TextModel:
-    """What the OpenCLIP converter reads of a model."""
+def converted(checkpoint, sdxl):
+    """The tensors of every component as diffusers' own conversion gives them."""
 
-    class config:
-        hidden_size = OPEN_CLIP
+    class TextModel:  # what the OpenCLIP converter reads of a model
+        class config:
+            hidden_size = OPEN_CLIP if sdxl else TEXT
 
-
-copy = dict(tensors)
-converted = {
-    "unet": convert.convert_ldm_unet_checkpoint(copy, {**UNet2DConditionModel(**unet_config).config}),
-    "vae": convert.convert_ldm_vae_checkpoint(copy, {**AutoencoderKL(**vae_config).config}),
-    "text_encoder": convert.convert_ldm_clip_checkpoint(copy),
-    "text_encoder_2": convert.convert_open_clip_checkpoint(TextModel, copy, prefix="conditioner.embedders.1.model."),
-}
-del converted["text_encoder"]["text_model.embeddings.position_ids"]
-for component, model in (("unet", UNet2DConditionModel(**unet_config)), ("vae", AutoencoderKL(**vae_config))):
-    asked = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    given = {k: tuple(v.shape) for k, v in converted[component].items()}
-    assert asked == given, (component, set(asked.items()) ^ set(given.items()))
-
-folder = os.path.join(GOLDEN, "single_file")
-os.makedirs(folder, exist_ok=True)
-save_file({k: v.contiguous() for k, v in tensors.items()}, os.path.join(folder, "checkpoint.safetensors"))
-listing = {
-    component: {
-        k: "x".join(map(str, v.shape)) + " " + hashlib.sha256(v.contiguous().numpy().tobytes()).hexdigest()[:8]
-        for k, v in sorted(parts.items())
+    models = {"unet": UNet2DConditionModel(**unet_config, **(added_config if sdxl else {})), "vae": AutoencoderKL(**vae_config)}
+    out = {
+        "unet": convert.convert_ldm_unet_checkpoint(dict(checkpoint), {**models["unet"].config}),
+        "vae": convert.convert_ldm_vae_checkpoint(dict(checkpoint), {**models["vae"].config}),
     }
-    for component, parts in converted.items()
-}
-with open(os.path.join(folder, "converted.json"), "w") as f:
-    json.dump(listing, f, indent=0)
-    f.write("\n")
-print({k: len(v) for k, v in listing.items()}, os.listdir(folder))
+    for component, model in models.items():
+        asked = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+        given = {k: tuple(v.shape) for k, v in out[component].items()}
+        assert asked == given, (component, set(asked.items()) ^ set(given.items()))
+    if sdxl:
+        out["text_encoder"] = convert.convert_ldm_clip_checkpoint(dict(checkpoint))
+        del out["text_encoder"]["text_model.embeddings.position_ids"]
+        prefix = "conditioner.embedders.1.model."
+        out["text_encoder_2"] = convert.convert_open_clip_checkpoint(TextModel, dict(checkpoint), prefix=prefix)
+    else:
+        text = convert.convert_open_clip_checkpoint(TextModel, dict(checkpoint))
+        out["text_encoder"] = {k: v for k, v in text.items() if "layers.2." not in k and "text_projection" not in k}
+    return out
+
+
+def main():
+    checkpoint = original(sdxl=True)
+    folder = os.path.join(GOLDEN, "single_file")
+    os.makedirs(folder, exist_ok=True)
+    save_file(checkpoint, os.path.join(folder, "checkpoint.safetensors"))
+    listing = {
+        component: {
+            k: "x".join(map(str, v.shape)) + " " + hashlib.sha256(v.contiguous().numpy().tobytes()).hexdigest()[:8]
+            for k, v in sorted(parts.items())
+        }
+        for component, parts in converted(checkpoint, sdxl=True).items()
+    }
+    with open(os.path.join(folder, "converted.json"), "w") as f:
+        json.dump(listing, f, indent=0)
+        f.write("\n")
+    print({k: len(v) for k, v in listing.items()}, os.listdir(folder))
+
+
+if __name__ == "__main__":
+    main()
