@@ -22,6 +22,7 @@ static const struct {
     {"inspect", DRPO_INSPECT, "say what a file or folder holds"},
     {"bench", DRPO_BENCH, "time training updates"},
     {"doctor", DRPO_DOCTOR, "check the machine and a model"},
+    {"rewards", DRPO_REWARDS, "list the rewards and what they need"},
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

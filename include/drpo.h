@@ -61,6 +61,7 @@ typedef enum drpo_verb {
     DRPO_REPORT,
     DRPO_BENCH,
     DRPO_DOCTOR,
+    DRPO_REWARDS,
     DRPO_VERBS
 } drpo_verb;
 

@@ -25,7 +25,7 @@ typedef struct Evaluation {
     Adapter *adapter; /* NULL: the base alone */
     Sampler *sampler;
     NoiseSource *noise;
-    RewardSet rewards;
+    RewardSet rewards, heldout;
     PromptList prompts;
     EvalTable table[SIDES];
     Grid grid;
@@ -35,8 +35,7 @@ typedef struct Evaluation {
     size_t latent_count; /* C*h*w */
     float *z, *latents;  /* [seeds,C,h,w] */
     uint8_t *rgb;        /* [seeds,H,W,3] */
-    float *raw;          /* [rewards,seeds] */
-    double *ensemble;    /* [seeds] */
+    float *raw;          /* [rewards and those held out,seeds] */
 } Evaluation;
 
 static int allocate(Evaluation *e, Error *err) {
@@ -49,9 +48,8 @@ static int allocate(Evaluation *e, Error *err) {
     e->z = malloc(n * e->latent_count * sizeof *e->z);
     e->latents = malloc(n * e->latent_count * sizeof *e->latents);
     e->rgb = malloc(n * (size_t)e->height * (size_t)e->width * 3);
-    e->raw = malloc(n * (size_t)e->rewards.count * sizeof *e->raw);
-    e->ensemble = malloc(n * sizeof *e->ensemble);
-    if (!e->z || !e->latents || !e->rgb || !e->raw || !e->ensemble)
+    e->raw = malloc(n * (size_t)e->table[BASE].rewards * sizeof *e->raw);
+    if (!e->z || !e->latents || !e->rgb || !e->raw)
         return fail(err, DRPO_E_MEMORY, "out of memory for %d pictures", e->seeds);
     int columns = e->seeds < GRID_SEEDS ? e->seeds : GRID_SEEDS;
     return grid_new(&e->grid, (int)rows, columns, e->adapter ? SIDES : 1, e->height, e->width, err);
@@ -78,6 +76,28 @@ static int open_scores(Evaluation *e, Error *err) {
     return path ? jsonl_open(&e->scores, path, 0, err) : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
+/* Held-out rewards are columns like the others. */
+static int open_rewards(Evaluation *e, const char *path, Error *err) {
+    TRY(job_rewards(e->job, &e->rewards, err));
+    TRY(job_heldout_rewards(e->job, &e->heldout, err));
+    TRY(job_rewards_fit(&e->rewards, e->prompts.items, e->prompts.count, path, err));
+    TRY(job_rewards_fit(&e->heldout, e->prompts.items, e->prompts.count, path, err));
+    const int trained = e->rewards.count, all = trained + e->heldout.count;
+    if (all > MAX_REWARDS)
+        return fail(err, DRPO_E_USAGE, "--reward and --eval-reward name %d rewards, at most %d are possible", all,
+                    MAX_REWARDS);
+    for (int side = 0; side < SIDES; side++) e->table[side].rewards = all;
+    for (int r = 0; r < all; r++) {
+        const Reward *reward = r < trained ? e->rewards.reward[r] : e->heldout.reward[r - trained];
+        bool taken = false;
+        for (int k = 0; k < r; k++) taken = taken || strcmp(e->table[BASE].reward_name[k], reward->name) == 0;
+        for (int side = 0; side < SIDES; side++)
+            snprintf(e->table[side].reward_name[r], sizeof e->table[side].reward_name[r], "%.50s%s", reward->name,
+                     taken ? "_heldout" : "");
+    }
+    return 0;
+}
+
 static int open_all(Evaluation *e, Error *err) {
     const Config *c = e->job->config;
     PromptList all;
@@ -87,14 +107,7 @@ static int open_all(Evaluation *e, Error *err) {
                         &all, &path, err));
     TRY(prompts_spread(&all, (size_t)config_int(c, OPT_EVAL_ALL), e->session.arena, &e->prompts, err));
     if (lora[0]) TRY(adapter_open(e->session.pipeline, lora, &e->adapter, err));
-    TRY(job_rewards(e->job, &e->rewards, err));
-    TRY(job_rewards_fit(&e->rewards, e->prompts.items, e->prompts.count, path, err));
-    for (int side = 0; side < SIDES; side++) {
-        e->table[side].rewards = e->rewards.count;
-        for (int r = 0; r < e->rewards.count; r++)
-            snprintf(e->table[side].reward_name[r], sizeof e->table[side].reward_name[r], "%s",
-                     e->rewards.reward[r]->name);
-    }
+    TRY(open_rewards(e, path, err));
     e->seeds = (int)config_int(c, OPT_SEEDS);
     TRY(allocate(e, err));
     TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), e->latent_count, false, &e->noise, err));
@@ -122,8 +135,8 @@ static int record(Evaluation *e, int i, int side, int j, int correct, const floa
     if (e->out[0] == 0) return 0;
     if (e->scores.fd < 0) TRY(open_scores(e, err));
     json_t *values = json_object();
-    for (int r = 0; r < e->rewards.count; r++)
-        json_object_set_new(values, e->rewards.reward[r]->name, json_real(rewards[r]));
+    for (int r = 0; r < e->table[side].rewards; r++)
+        json_object_set_new(values, e->table[side].reward_name[r], json_real(rewards[r]));
     json_t *line = json_pack("{s:s, s:i, s:s, s:s?, s:I, s:o}", "model", side == BASE ? "base" : "tuned", "index", i,
                              "prompt", prompt->text, "tag", prompt->tag, "seed", (json_int_t)seed, "rewards", values);
     if (line && correct >= 0) json_object_set_new(line, "correct", json_boolean(correct));
@@ -141,11 +154,13 @@ static int run_prompt(Evaluation *e, int i, int side, Error *err) {
                        : fail(err, DRPO_E_MEMORY, "out of memory");
     if (code == 0) code = sampler_run(e->sampler, prompt->text, e->z, e->seeds, e->latents, e->rgb, err);
     Pictures pictures = {e->rgb, e->seeds, e->height, e->width};
-    if (code == 0) code = reward_set_score(&e->rewards, prompt, &pictures, e->raw, e->ensemble, err);
+    if (code == 0) code = reward_set_score(&e->rewards, prompt, &pictures, e->raw, NULL, err);
+    if (code == 0)
+        code = reward_set_score(&e->heldout, prompt, &pictures, e->raw + e->rewards.count * e->seeds, NULL, err);
     if (code == 0) judge(e, prompt, correct);
     for (int j = 0; j < e->seeds && code == 0; j++) {
         float rewards[MAX_REWARDS];
-        for (int r = 0; r < e->rewards.count; r++) rewards[r] = e->raw[r * e->seeds + j];
+        for (int r = 0; r < e->table[side].rewards; r++) rewards[r] = e->raw[r * e->seeds + j];
         code = record(e, i, side, j, correct[j], rewards, err);
         if (i < e->grid.rows && j < e->grid.columns) grid_put(&e->grid, i, side, j, e->rgb + (size_t)j * picture);
     }
@@ -211,13 +226,13 @@ int verb_eval(const Job *job, Error *err) {
     for (int side = 0; side < SIDES; side++) eval_table_free(&e.table[side]);
     grid_free(&e.grid);
     reward_set_close(&e.rewards);
+    reward_set_close(&e.heldout);
     if (e.noise) noise_close(e.noise);
     if (e.adapter) lora_free(e.adapter);
     free(e.z);
     free(e.latents);
     free(e.rgb);
     free(e.raw);
-    free(e.ensemble);
     session_close(&e.session);
     return code;
 }

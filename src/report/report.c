@@ -98,6 +98,7 @@ static void chart(const Report *r, const Records *records, const char *title, co
 static void write_curves(const Report *r) {
     fprintf(r->out, "<h2>Curves</h2>\n<div class=curves>\n");
     chart(r, &r->evaluations, "Reward at fixed prompts and noises", "reward", false);
+    chart(r, &r->evaluations, "Held-out rewards, never trained on", "heldout", false);
     chart(r, &r->updates, "Training rewards", "rewards", true);
     chart(r, &r->updates, "Best candidate", "reward_best", true);
     chart(r, &r->updates, "Diversity of candidates (mean pairwise latent distance)", "diversity", true);

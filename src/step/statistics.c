@@ -58,6 +58,8 @@ void statistics_join(StepStats *total, const StepStats *one, int workers) {
     total->weight += one->weight;
     total->prompts_used += one->prompts_used;
     total->prompts_skipped += one->prompts_skipped;
+    total->prompts_failed += one->prompts_failed;
+    total->reward_faults += one->reward_faults;
     total->candidates += one->candidates;
     for (int p = 0; p < PHASES; p++) total->seconds[p] += one->seconds[p] / workers;
 }
@@ -65,8 +67,9 @@ void statistics_join(StepStats *total, const StepStats *one, int workers) {
 void statistics_finish(StepStats *stats, int prompts) {
     double *per_prompt[] = {&stats->reward_mean, &stats->reward_std, &stats->reward_best, &stats->reward_worst,
                             &stats->diversity};
-    for (size_t i = 0; prompts && i < sizeof per_prompt / sizeof *per_prompt; i++) *per_prompt[i] /= prompts;
-    for (int r = 0; prompts && r < MAX_REWARDS; r++) stats->raw_mean[r] /= prompts;
+    const int scored = prompts - stats->prompts_failed; /* none: 0/0, which records show as null */
+    for (size_t i = 0; i < sizeof per_prompt / sizeof *per_prompt; i++) *per_prompt[i] /= scored;
+    for (int r = 0; r < MAX_REWARDS; r++) stats->raw_mean[r] /= scored;
     double *per_used[] = {&stats->pref_loss, &stats->ref_loss, &stats->feature_scale, &stats->latent_distance};
     for (size_t i = 0; stats->prompts_used && i < sizeof per_used / sizeof *per_used; i++)
         *per_used[i] /= stats->prompts_used;

@@ -146,12 +146,24 @@ static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int promp
     return noise_candidates(noise, number, slot, prompts, w->candidates.count, w->candidates.noise, err);
 }
 
+/* A prompt that could not be scored: nothing of it may be looked at. */
+static int leave_out(Worker *w) {
+    w->candidates.selection = (Selection){.skip = true};
+    w->stats.prompts_skipped = w->stats.prompts_failed = 1;
+    w->stats.candidates = w->candidates.count;
+    return 0;
+}
+
 static int score(const Step *s, Worker *w, RewardSet *rewards, Error *err) {
     const StepOptions *o = &s->options;
     Candidates *c = &w->candidates;
     PhaseClock clock = phase_start(&w->stats);
     Pictures pictures = {c->rgb, c->count, c->height, c->width};
-    TRY(reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, err));
+    const long faults = reward_set_faults(rewards);
+    const int code = reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, err);
+    w->stats.reward_faults = (int)(reward_set_faults(rewards) - faults);
+    if (reward_set_forgive(rewards, code, err)) return leave_out(w);
+    TRY(code);
     TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, err));
     statistics_add_rewards(&w->stats, c, rewards->count);
     if (!c->selection.skip) w->stats.weight = o->spread_weight ? select_spread(c->score, &c->selection) : 1;

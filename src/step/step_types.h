@@ -55,7 +55,9 @@ typedef struct StepStats {
     double diversity;       /* mean pairwise RMS distance of candidates' latents */
     double weight;          /* of the prompts used, summed: their number, or with spread_weight their spreads */
     int prompts_used, prompts_skipped, candidates;
-    double seconds[8]; /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
+    int prompts_failed; /* of the skipped ones: those that no reward could score */
+    int reward_faults;  /* attempts of rewards that failed, whether or not a later one was answered */
+    double seconds[8];  /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
 } StepStats;
 
 enum {

@@ -17,7 +17,8 @@ enum {
     EXPORT = 1 << DRPO_EXPORT,
     REPORT = 1 << DRPO_REPORT,
     BENCH = 1 << DRPO_BENCH,
-    DOCTOR = 1 << DRPO_DOCTOR
+    DOCTOR = 1 << DRPO_DOCTOR,
+    REWARDS = 1 << DRPO_REWARDS
 };
 
 static const OptionInfo table[OPT_COUNT] = {
@@ -28,10 +29,9 @@ static const OptionInfo table[OPT_COUNT] = {
 };
 
 static const char *const verb_names[DRPO_VERBS] = {
-    [DRPO_TRAIN] = "train",   [DRPO_SAMPLE] = "sample",   [DRPO_SCORE] = "score",
-    [DRPO_EVAL] = "eval",     [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",
-    [DRPO_EXPORT] = "export", [DRPO_REPORT] = "report",   [DRPO_BENCH] = "bench",
-    [DRPO_DOCTOR] = "doctor",
+    [DRPO_TRAIN] = "train",     [DRPO_SAMPLE] = "sample", [DRPO_SCORE] = "score",     [DRPO_EVAL] = "eval",
+    [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",     [DRPO_EXPORT] = "export",   [DRPO_REPORT] = "report",
+    [DRPO_BENCH] = "bench",     [DRPO_DOCTOR] = "doctor", [DRPO_REWARDS] = "rewards",
 };
 
 typedef struct Setting {

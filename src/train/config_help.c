@@ -26,6 +26,7 @@ static const VerbHelp verb_help[DRPO_VERBS] = {
     [DRPO_DOCTOR] = {"[MODEL]",
                      "Check the machine and a model: files, names, values, tokenizer. Exit code 2 when a check "
                      "fails."},
+    [DRPO_REWARDS] = {"[--json]", "List the rewards: what each scores and needs, its range, licence and options."},
 };
 
 /* Prints words of `text` between columns `indent` and 100; `column` is where the cursor is. */

@@ -22,13 +22,36 @@ bool job_cancelled(const Job *job) {
     return c && c->cancelled && c->cancelled(c->user);
 }
 
+static int specifications(const Job *job, OptionId id, const char *spec[MAX_REWARDS], Error *err) {
+    int n = config_count(job->config, id);
+    if (n > MAX_REWARDS)
+        return fail(err, DRPO_E_USAGE, "--%s: %d rewards, at most %d are possible", option_info(id)->key, n,
+                    MAX_REWARDS);
+    for (int i = 0; i < n; i++) spec[i] = config_item(job->config, id, i);
+    return n;
+}
+
+static void set_policy(const Job *job, RewardSet *set) {
+    set->log = job->log;
+    set->skip = config_has(job->config, OPT_ON_REWARD_ERROR) && config_choice(job->config, OPT_ON_REWARD_ERROR) == 1;
+}
+
 int job_rewards(const Job *job, RewardSet *out, Error *err) {
     const char *spec[MAX_REWARDS];
-    int n = config_count(job->config, OPT_REWARD);
-    if (n > MAX_REWARDS)
-        return fail(err, DRPO_E_USAGE, "--reward: %d rewards, at most %d are possible", n, MAX_REWARDS);
-    for (int i = 0; i < n; i++) spec[i] = config_item(job->config, OPT_REWARD, i);
-    return reward_set_open(spec, n, job->rewards, job->n_rewards, out, err);
+    int n = specifications(job, OPT_REWARD, spec, err);
+    TRY(n);
+    TRY(reward_set_open(spec, n, job->rewards, job->n_rewards, out, err));
+    set_policy(job, out);
+    return 0;
+}
+
+int job_heldout_rewards(const Job *job, RewardSet *out, Error *err) {
+    const char *spec[MAX_REWARDS];
+    int n = specifications(job, OPT_EVAL_REWARD, spec, err);
+    TRY(n);
+    TRY(reward_set_open_heldout(spec, n, job->rewards, job->n_rewards, out, err));
+    set_policy(job, out);
+    return 0;
 }
 
 int job_rewards_fit(const RewardSet *rewards, const Prompt *prompts, size_t n, const char *file, Error *err) {

@@ -20,6 +20,8 @@ bool job_cancelled(const Job *job);
 /* Opens the rewards of --reward; none of them scored anything yet. Prompts without metadata are refused by rewards that
  * need it. */
 int job_rewards(const Job *job, RewardSet *out, Error *err);
+/* Likewise those of --eval-reward, which are only measured; there may be none. */
+int job_heldout_rewards(const Job *job, RewardSet *out, Error *err);
 int job_rewards_fit(const RewardSet *rewards, const Prompt *prompts, size_t n, const char *file, Error *err);
 
 int verb_train(const Job *job, Error *err);
@@ -27,6 +29,7 @@ int verb_plan(const Job *job, Error *err);
 int verb_bench(const Job *job, Error *err);
 int verb_sample(const Job *job, Error *err);
 int verb_score(const Job *job, Error *err);
+int verb_rewards(const Job *job, Error *err);
 int verb_inspect(const Job *job, Error *err);
 int verb_export(const Job *job, Error *err);
 int verb_doctor(const Job *job, Error *err);

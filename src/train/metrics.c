@@ -57,6 +57,8 @@ static int fill_line(json_t *line, long step, const Number *numbers, int n_numbe
     bad |= set(line, "rewards", raw);
     bad |= set(line, "prompts_used", json_integer(s->prompts_used));
     bad |= set(line, "prompts_skipped", json_integer(s->prompts_skipped));
+    bad |= set(line, "prompts_failed", json_integer(s->prompts_failed));
+    bad |= set(line, "reward_faults", json_integer(s->reward_faults));
     bad |= set(line, "candidates", json_integer(s->candidates));
     bad |= set(line, "prompts", indices);
     bad |= set(time, "seconds", real(seconds));
@@ -66,14 +68,21 @@ static int fill_line(json_t *line, long step, const Number *numbers, int n_numbe
     return bad;
 }
 
+/* A mean over no prompt is left out. */
+static int write_scalar(Metrics *m, const char *tag, long step, double value, Error *err) {
+    return isfinite(value) ? tfevents_scalar(m->events, tag, step, value, err) : 0;
+}
+
 static int write_events(Metrics *m, long step, const Number *numbers, int n, const StepStats *s,
                         const RewardSet *rewards, double seconds, Error *err) {
     char tag[128];
-    for (int i = 0; i < n; i++) TRY(tfevents_scalar(m->events, numbers[i].tag, step, numbers[i].value, err));
+    for (int i = 0; i < n; i++) TRY(write_scalar(m, numbers[i].tag, step, numbers[i].value, err));
     for (int i = 0; i < rewards->count; i++) {
         snprintf(tag, sizeof tag, "reward/%s", rewards->reward[i]->name);
-        TRY(tfevents_scalar(m->events, tag, step, s->raw_mean[i], err));
+        TRY(write_scalar(m, tag, step, s->raw_mean[i], err));
     }
+    TRY(write_scalar(m, "train/prompts_failed", step, s->prompts_failed, err));
+    TRY(write_scalar(m, "train/reward_faults", step, s->reward_faults, err));
     TRY(tfevents_scalar(m->events, "time/seconds_per_update", step, seconds, err));
     return tfevents_flush(m->events, err);
 }

@@ -6,15 +6,16 @@
 #define DRPO_TRAIN_PREVIEW_H
 
 #include "train/metrics.h"
-#include "train/session.h"
+#include "train/training.h"
 
 typedef struct Preview Preview;
 
-/* Everything borrowed outlives the preview. */
-int preview_open(const Job *job, Session *s, Adapter *a, const PromptList *training, RewardSet *rewards, Preview **out,
-                 Error *err);
+enum { PREVIEW_SUMMARY = 320 };
+
+/* The training outlives the preview. */
+int preview_open(const Job *job, Training *t, Preview **out, Error *err);
 void preview_close(Preview *p);
-/* Writes RUN/eval-<step>.png and a line of eval.jsonl. `summary` (at least 128 bytes) receives one line for people. */
-int preview_run(Preview *p, const char *run, long step, Metrics *m, char summary[128], Error *err);
+/* Writes RUN/eval-<step>.png and a line of eval.jsonl. `summary` receives one line for people. */
+int preview_run(Preview *p, const char *run, long step, Metrics *m, char summary[PREVIEW_SUMMARY], Error *err);
 
 #endif

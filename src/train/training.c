@@ -91,12 +91,14 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     memcpy(t->identity.model, pipeline_sha256(p), sizeof t->identity.model);
     if (!rewards) return 0;
     TRY(job_rewards(job, &t->rewards, err));
+    TRY(job_heldout_rewards(job, &t->heldout, err));
     return job_rewards_fit(&t->rewards, t->prompts.items, t->prompts.count, t->prompts_path, err);
 }
 
 void training_close(Training *t) {
     if (t->step) step_free(t->step);
     reward_set_close(&t->rewards);
+    reward_set_close(&t->heldout);
     if (t->noise) noise_close(t->noise);
     prompt_order_free(t->order);
     optimizer_free(&t->optimizer);

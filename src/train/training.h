@@ -13,7 +13,7 @@ typedef struct Training {
     double ema;       /* decay */
     PromptList prompts;
     const char *prompts_path;
-    RewardSet rewards;
+    RewardSet rewards, heldout;
     Step *step;
     NoiseSource *noise;
     Optimizer optimizer;

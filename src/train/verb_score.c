@@ -14,6 +14,7 @@ typedef struct Scoring {
     PromptList prompts; /* one per picture */
     const char **image; /* their paths */
     double sum;
+    size_t scored;
 } Scoring;
 
 static int from_arguments(Scoring *s, Error *err) {
@@ -57,6 +58,15 @@ static int from_manifest(Scoring *s, const char *manifest, Error *err) {
     return 0;
 }
 
+static int print_line(const Scoring *s, size_t i, json_t *line, Error *err) {
+    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    if (text) job_result(s->job, "%s", text);
+    json_decref(line);
+    int code = text ? 0 : fail(err, DRPO_E_INPUT, "%s: its name or prompt is not UTF-8", s->image[i]);
+    free(text);
+    return code;
+}
+
 static int print_scores(Scoring *s, size_t i, const float *raw, Error *err) {
     json_t *rewards = json_object();
     double mean = 0, weights = 0;
@@ -67,24 +77,29 @@ static int print_scores(Scoring *s, size_t i, const float *raw, Error *err) {
         json_object_set_new(rewards, reward->name, json_real(raw[r]));
     }
     s->sum += mean / weights;
+    s->scored++;
     json_t *line = json_pack("{s:s, s:s, s:f, s:o}", "image", s->image[i], "prompt", s->prompts.items[i].text, "reward",
                              mean / weights, "rewards", rewards);
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    if (text) job_result(s->job, "%s", text);
-    json_decref(line);
-    int code = text ? 0 : fail(err, DRPO_E_INPUT, "%s: its name or prompt is not UTF-8", s->image[i]);
-    free(text);
-    return code;
+    return print_line(s, i, line, err);
+}
+
+/* A picture that no reward could score has no number. */
+static int print_failure(Scoring *s, size_t i, const char *why, Error *err) {
+    return print_line(s, i,
+                      json_pack("{s:s, s:s, s:n, s:s}", "image", s->image[i], "prompt", s->prompts.items[i].text,
+                                "reward", "error", why),
+                      err);
 }
 
 static int score_picture(Scoring *s, size_t i, Error *err) {
     Image image;
     float raw[MAX_REWARDS];
-    double ensemble;
     TRY(image_read(s->image[i], &image, err));
     Pictures one = {image.rgb, 1, image.height, image.width};
-    int code = reward_set_score(&s->rewards, &s->prompts.items[i], &one, raw, &ensemble, err);
+    int code = reward_set_score(&s->rewards, &s->prompts.items[i], &one, raw, NULL, err);
     image_free(&image);
+    const Error why = *err;
+    if (reward_set_forgive(&s->rewards, code, err)) return print_failure(s, i, why.text, err);
     return code < 0 ? fail_in(err, "%s", s->image[i]) : print_scores(s, i, raw, err);
 }
 
@@ -102,7 +117,7 @@ static int score(Scoring *s, Error *err) {
             return fail(err, DRPO_E_CANCELLED, "stopped on request after %zu of %zu pictures", i, s->prompts.count);
         TRY(score_picture(s, i, err));
     }
-    log_info(&s->job->log, "mean reward of %zu pictures: %.4f", s->prompts.count, s->sum / (double)s->prompts.count);
+    if (s->scored) log_info(&s->job->log, "mean reward of %zu pictures: %.4f", s->scored, s->sum / (double)s->scored);
     return 0;
 }
 

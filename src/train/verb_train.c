@@ -55,7 +55,7 @@ static int save_checkpoint(Loop *l, Error *err) {
 }
 
 static int evaluate(Loop *l, Error *err) {
-    char summary[128];
+    char summary[PREVIEW_SUMMARY];
     TRY(preview_run(l->preview, l->run.path, l->done, &l->metrics, summary, err));
     log_info(&l->job->log, "%s", summary);
     return 0;
@@ -82,7 +82,8 @@ static void report_progress(Loop *l, const StepStats *s, double seconds) {
     clock_text(p.seconds_left, left);
     int n = snprintf(line, sizeof line, "step %ld/%ld  reward %.4f  best %.4f  |grad| %.3g  %.1f images/s  %s left",
                      l->done, l->steps, s->reward_mean, s->reward_best, s->grad_norm, p.images_per_second, left);
-    if (s->prompts_skipped) snprintf(line + n, sizeof line - (size_t)n, "  (%d skipped)", s->prompts_skipped);
+    if (s->prompts_skipped) n += snprintf(line + n, sizeof line - (size_t)n, "  (%d skipped)", s->prompts_skipped);
+    if (s->prompts_failed) snprintf(line + n, sizeof line - (size_t)n, "  (%d not scored)", s->prompts_failed);
     const drpo_callbacks *c = l->job->callbacks;
     if (c && c->progress) c->progress(c->user, &p);
 }
@@ -205,8 +206,7 @@ static int open_loop(Loop *l, Error *err) {
     l->steps = (long)config_int(job->config, OPT_STEPS);
     l->saved = -1;
     if (dry || config_int(job->config, OPT_EVAL_EVERY) == 0) return 0;
-    return preview_open(job, &l->training.session, training_result(&l->training), &l->training.prompts,
-                        &l->training.rewards, &l->preview, err);
+    return preview_open(job, &l->training, &l->preview, err);
 }
 
 static int begin_run(Loop *l, Error *err) {

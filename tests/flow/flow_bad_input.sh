@@ -108,7 +108,7 @@ error) while :; do echo '{"error": "no such prompt"}'; read -r request; done ;;
 hang) sleep 1000 ;;
 esac
 END
-for kind in exit nan text few error; do refuse 1 "exec" $T --reward "exec:sh reward.sh $kind"; done
-refuse 1 "exec" $T --reward "exec:sh reward.sh hang?timeout=1"
-refuse 1 "exec" $T --reward "exec:sh reward.sh mute?ready_timeout=1&timeout=1"
+for kind in exit nan text few error; do refuse 1 "exec" $T --reward "exec:sh reward.sh $kind?backoff=0.01"; done
+refuse 1 "exec" $T --reward "exec:sh reward.sh hang?timeout=1&retries=0"
+refuse 1 "exec" $T --reward "exec:sh reward.sh mute?ready_timeout=1&timeout=1&retries=0"
 refuse 1 "exec" $T --reward exec:/nowhere/program

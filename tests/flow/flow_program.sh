@@ -4,7 +4,7 @@
 
 expect 0 "$DRPO" --version
 expect 0 "$DRPO" --help
-for verb in train sample score eval inspect plan export report bench; do
+for verb in train sample score eval inspect plan export report bench rewards; do
     grep -q "  $verb " out || "$DRPO" --help | grep -q "  $verb " || broken "--help does not name $verb"
     expect 0 "$DRPO" $verb --help
     grep -q "Usage: drpo $verb" out || broken "$verb --help: $(head -1 out)"

@@ -42,6 +42,8 @@ static void test_specifications(void **state) {
     check_spec("exec:ssh me@host score@.25", "exec", "ssh me@host score", 0, 0.25);
     check_spec("exec:ls pic?.png | count a:b", "exec", "ls pic?.png | count a:b", 0, 1);
     check_spec("exec:x?a=1 && y", "exec", "x?a=1 && y", 0, 1);
+    check_spec("http://me:pw@host:80/a?b=c?timeout=3@2", "http", "//me:pw@host:80/a?b=c", 1, 2);
+    check_spec("http://host/a?b=c?", "http", "//host/a?b=c?", 0, 1);
     check_spec("callback:mine?name=taste", "callback", "mine", 1, 1);
     RewardSpec s;
     Error err = {0};
@@ -59,15 +61,26 @@ static void expect_open_error(const char *spec, const char *word) {
 
 static void test_open_errors_list_what_exists(void **state) {
     (void)state;
-    expect_open_error("pickscor", "scene, scene-correct, exec:COMMAND, callback:NAME");
+    expect_open_error("pickscor", "scene, scene-correct, exec:COMMAND, http:");
     expect_open_error("scene:x", "no argument");
     expect_open_error("scene?strict=1", "unknown option 'strict'");
-    expect_open_error("exec:", "command");
-    expect_open_error("exec:true?images=jpeg", "png, rgb or paths");
+    expect_open_error("exec:", "exec:COMMAND");
+    expect_open_error("exec:true?images=jpeg", "png|rgb|paths");
     expect_open_error("exec:true?timeout=soon", "timeout=soon");
     expect_open_error("exec:true?timeout=0", "timeout=0");
     expect_open_error("exec:true?imags=rgb", "images, timeout");
+    expect_open_error("exec:true?timeout=1&timeout=2", "twice");
+    expect_open_error("exec:true?workers=0", "workers=0 must be a whole number of 1 to 64");
+    expect_open_error("exec:true?workers=1.5", "whole number");
+    expect_open_error("scene?retries=-1", "retries=-1");
+    expect_open_error("scene?name=", "empty");
     expect_open_error("callback:mine", "not registered");
+    expect_open_error("http:localhost", "not a URL");
+    expect_open_error("https:///score", "not a URL");
+    expect_open_error("https://host/score?model=a", "another '?'");
+    expect_open_error("http://localhost/?images=paths", "png|rgb");
+    expect_open_error("http://localhost/?token_env=DRPO_NO_SUCH_VARIABLE", "DRPO_NO_SUCH_VARIABLE");
+    expect_open_error("plugin:", "PATH.so");
 }
 
 /* ---- sets, callbacks, ensembles ---- */
@@ -96,13 +109,13 @@ static void test_callback(void **state) {
     assert_int_equal(reward_open("callback:mine@3", &callback, 1, &r, &err), 0);
     assert_string_equal(r->name, "mine");
     assert_true(r->weight == 3);
-    assert_int_equal(r->score(r, &(Prompt){"a", NULL, NULL}, &pictures, scores, &err), 0);
+    assert_int_equal(reward_score(r, &(Prompt){"a", NULL, NULL}, &pictures, scores, NULL, &err), 0);
     assert_true(scores[0] == 0 && scores[1] == 20 && scores[2] == 40);
-    assert_int_equal(r->score(r, &(Prompt){"refuse", NULL, NULL}, &pictures, scores, &err), DRPO_E_REWARD);
+    assert_int_equal(reward_score(r, &(Prompt){"refuse", NULL, NULL}, &pictures, scores, NULL, &err), DRPO_E_REWARD);
     assert_non_null(strstr(err.text, "returned 7"));
     factor = INFINITY;
     error_clear(&err);
-    assert_int_equal(r->score(r, &(Prompt){"a", NULL, NULL}, &pictures, scores, &err), DRPO_E_REWARD);
+    assert_int_equal(reward_score(r, &(Prompt){"a", NULL, NULL}, &pictures, scores, NULL, &err), DRPO_E_REWARD);
     assert_non_null(strstr(err.text, "finite"));
     reward_close(r);
 }
@@ -171,7 +184,7 @@ static Reward *open_exec(const char *spec, const char *options) {
     char full[1200];
     Reward *r = NULL;
     Error err = {0};
-    snprintf(full, sizeof full, "%s%s", spec, options);
+    snprintf(full, sizeof full, "%s%s%cretries=0", spec, options, *options ? '&' : '?'); /* one attempt at a time */
     if (reward_open(full, NULL, 0, &r, &err) < 0) fail_msg("%s", err.text);
     return r;
 }
@@ -181,7 +194,7 @@ static int score(Reward *r, float *scores, Error *err) {
     const Pictures pictures = some_pictures(rgb);
     const Prompt prompt = {"a \"quoted\"\nprompt \xc3\xa9", "tag", "{\"tag\": \"counting\", \"include\": []}"};
     error_clear(err);
-    return r->score(r, &prompt, &pictures, scores, err);
+    return reward_score(r, &prompt, &pictures, scores, NULL, err);
 }
 
 static void expect_fault(const char *spec, const char *options, const char *word) {
@@ -257,12 +270,12 @@ static void test_examples(void **state) {
     Error err = {0};
     Reward *r = open_exec("exec:python3 " SOURCE_DIR "/examples/rewards/warm.py", "?images=rgb");
     assert_string_equal(r->name, "exec_warm");
-    if (r->score(r, &prompt, &pictures, scores, &err) < 0) fail_msg("%s", err.text);
+    if (reward_score(r, &prompt, &pictures, scores, NULL, &err) < 0) fail_msg("%s", err.text);
     assert_true(scores[0] == -1 && fabs(scores[1] - 0.6) < 1e-6 && fabs(scores[2] + 1) < 1e-6);
     reward_close(r);
     r = open_exec("exec:sh " SOURCE_DIR "/examples/rewards/simple.sh", "?images=paths");
     for (int again = 0; again < 2; again++)
-        if (r->score(r, &prompt, &pictures, scores, &err) < 0) fail_msg("%s", err.text);
+        if (reward_score(r, &prompt, &pictures, scores, NULL, &err) < 0) fail_msg("%s", err.text);
     assert_true(scores[0] < 0 && scores[0] > scores[1]);
     reward_close(r);
 }
@@ -344,7 +357,7 @@ static void test_a_worker_that_talks_before_it_reads(void **state) {
     Reward *r = open_exec(worker("python3", "talker.py", body), "?images=rgb");
     float scores[COUNT];
     Error err = {0};
-    if (r->score(r, &(Prompt){"a", NULL, NULL}, &pictures, scores, &err) < 0) fail_msg("%s", err.text);
+    if (reward_score(r, &(Prompt){"a", NULL, NULL}, &pictures, scores, NULL, &err) < 0) fail_msg("%s", err.text);
     assert_true(scores[2] == 1);
     reward_close(r);
     free(rgb);

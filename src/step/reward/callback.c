@@ -11,7 +11,7 @@ static int callback_score(Reward *r, const Prompt *prompt, const Pictures *pictu
     if (code != 0)
         return fail(err, DRPO_E_REWARD, "reward callback:%s returned %d for the prompt '%.200s'", c->name, code,
                     prompt->text);
-    return reward_check_finite(c->name, scores, pictures->count, err);
+    return 0;
 }
 
 static void callback_destroy(Reward *r) { free(r->state); }
@@ -26,13 +26,11 @@ static int unknown_name(const char *name, const RewardCallback *callbacks, int c
                 count ? list : "there is none");
 }
 
-int callback_reward_open(const RewardSpec *spec, const RewardCallback *callbacks, int count, Reward **out, Error *err) {
-    static const char *const allowed[] = {"name", NULL};
-    TRY(reward_options_known(spec, allowed, err));
+static int callback_open(const RewardSpec *spec, const RewardContext *context, Reward **out, Error *err) {
     const RewardCallback *found = NULL;
-    for (int k = 0; k < count; k++)
-        if (strcmp(callbacks[k].name, spec->argument) == 0) found = &callbacks[k];
-    if (!found) return unknown_name(spec->argument, callbacks, count, err);
+    for (int k = 0; k < context->n_callbacks; k++)
+        if (strcmp(context->callbacks[k].name, spec->argument) == 0) found = &context->callbacks[k];
+    if (!found) return unknown_name(spec->argument, context->callbacks, context->n_callbacks, err);
     Reward *r = reward_new(spec, found->name);
     RewardCallback *copy = malloc(sizeof *copy);
     if (!r || !copy) {
@@ -47,3 +45,14 @@ int callback_reward_open(const RewardSpec *spec, const RewardCallback *callbacks
     *out = r;
     return 0;
 }
+
+const RewardKind callback_kind = {
+    .name = "callback",
+    .argument = "NAME",
+    .scores = "whatever a function of the program that embeds libdrpo says",
+    .needs = "a call of drpo_config_reward (include/drpo.h)",
+    .range = "any finite number",
+    .licence = "the program's own",
+    .weights = "the program's own",
+    .open = callback_open,
+};

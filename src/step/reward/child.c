@@ -238,6 +238,8 @@ void child_exit_text(Child *c, double patience, char *text, size_t size) {
         snprintf(text, size, "was ended by signal %d", info.si_status);
 }
 
+void child_close_input(Child *c) { close_fd(&c->to); }
+
 void child_stop(Child *c, double patience) {
     close_fd(&c->to);
     close_fd(&c->from);

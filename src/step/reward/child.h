@@ -39,6 +39,8 @@ void child_stderr_text(const Child *c, char *text, size_t size);
  * the end;
  * "" while it still runs. */
 void child_exit_text(Child *c, double patience, char *text, size_t size);
+/* The sign to end by itself; child_stop does it too. */
+void child_close_input(Child *c);
 /* Closes its stdin and gives it `patience` seconds, then SIGTERM to its group and 2 seconds, then SIGKILL. Releases
  * everything. */
 void child_stop(Child *c, double patience);

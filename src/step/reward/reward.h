@@ -1,24 +1,32 @@
 /* Reward: anything that scores pictures of one prompt; higher is better. Only the ranking is used.
  *
- * Named NAME[:ARG][?option=value&...][@weight]:
- *   scene                     the embedded world's verifier: 0.5 correct + 0.5 partial credit (needs metadata)
- *   scene-correct             its 0/1 verdict alone
- *   exec:COMMAND              a child process that speaks line-delimited JSON (docs/rewards.md)
- *   callback:NAME             a function given through the public API
- * Several make an ensemble: per prompt, each is z-scored, (x - mean) / max(population std, 1e-6), and summed with
- * normalised weights. */
+ * Named NAME[:ARG][?option=value&...][@weight]; the kinds are listed by `drpo rewards` (reward_kind.h). Several make an
+ * ensemble: per prompt, each is z-scored, (x - mean) / max(population std, 1e-6), and summed with normalised weights.
+ *
+ * A black box may fail in any way. What it hands over is checked here, once for all kinds; a fault is tried again, then
+ * it is an error that names the reward and what happened, and the caller's policy says whether the run stops or skips
+ * the prompt. A score that is not finite never leaves this folder. */
 #ifndef DRPO_STEP_REWARD_H
 #define DRPO_STEP_REWARD_H
 
+#include <stdatomic.h>
+
+#include "base/log.h"
 #include "drpo.h"
 #include "step/step_types.h"
 
 typedef struct Reward Reward;
 struct Reward {
-    char name[64]; /* for metrics: "scene", "exec_warm", ... */
-    float weight;  /* as given, default 1 */
+    char name[64];   /* for metrics: "scene", "exec_warm", ... */
+    char label[256]; /* for messages: "exec 'python3 warm.py'" */
+    float weight;    /* as given, default 1 */
     bool needs_metadata;
-    /* scores [pictures->count]; checks count and finiteness itself. May be called by one thread at a time. */
+    int lanes;          /* calls of score() that may run at the same time, at least 1 */
+    int batch;          /* most pictures per call, 0: those of a prompt, divided among the lanes */
+    int retries;        /* attempts after the first */
+    double backoff;     /* seconds before the second attempt, then doubled */
+    atomic_long faults; /* attempts that failed */
+    /* scores [pictures->count], written completely. Faults of the reward itself are DRPO_E_REWARD. */
     int (*score)(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *err);
     void (*destroy)(Reward *r);
     void *state;
@@ -33,18 +41,32 @@ typedef struct RewardCallback { /* registered through the API */
 typedef struct RewardSet {
     Reward *reward[MAX_REWARDS];
     int count;
+    bool skip; /* a prompt whose reward failed is skipped instead of ending the run */
+    Log log;
+    int failed_in_a_row;
 } RewardSet;
 
 int reward_open(const char *spec, const RewardCallback *callbacks, int n_callbacks, Reward **out, Error *err);
 void reward_close(Reward *r);
+/* Scores [pictures->count], all finite: in parts of r->batch on r->lanes threads, every part tried 1 + r->retries
+ * times. Where a score stands depends on its picture alone, never on which part was ready first. `fault` (may be NULL)
+ * receives what went wrong in attempts that a later one made good. */
+int reward_score(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *fault, Error *err);
 
 int reward_set_open(const char *const *specs, int n, const RewardCallback *callbacks, int n_callbacks, RewardSet *out,
                     Error *err);
+/* Rewards that are only measured: no weights; none at all is fine. */
+int reward_set_open_heldout(const char *const *specs, int n, const RewardCallback *callbacks, int n_callbacks,
+                            RewardSet *out, Error *err);
 void reward_set_close(RewardSet *s);
-/* raw [count of rewards][pictures], row-major; ensemble [pictures]: weighted sum of per-prompt z-scores (one reward:
- * its raw values). */
+/* raw [count of rewards][pictures], row-major; ensemble [pictures], may be NULL: weighted sum of per-prompt z-scores
+ * (one reward: its raw values). */
 int reward_set_score(RewardSet *s, const Prompt *prompt, const Pictures *pictures, float *raw, double *ensemble,
                      Error *err);
+/* What --on-reward-error says about `code` of reward_set_score: true when the prompt is to be skipped; *err is then
+ * told to the log and cleared. Many failures in a row end the run all the same. */
+bool reward_set_forgive(RewardSet *s, int code, Error *err);
+long reward_set_faults(const RewardSet *s); /* failed attempts since the set was opened */
 /* Just the arithmetic, for tests and replays. */
 void reward_ensemble(const float *raw, const float *weights, int rewards, int count, double *ensemble);
 

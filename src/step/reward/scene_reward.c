@@ -1,6 +1,4 @@
 /* The scene verifier as a reward: `scene` ranks by verdict and partial credit, `scene-correct` by the verdict alone. */
-#include <string.h>
-
 #include "step/reward/reward_internal.h"
 #include "step/reward/scene.h"
 
@@ -33,15 +31,32 @@ static int correct_score(Reward *r, const Prompt *prompt, const Pictures *pictur
     return score_pictures(prompt, pictures, verdict_alone, scores, err);
 }
 
-int scene_reward_open(const RewardSpec *spec, Reward **out, Error *err) {
-    static const char *const allowed[] = {"name", NULL};
-    TRY(reward_options_known(spec, allowed, err));
-    if (*spec->argument)
-        return fail(err, DRPO_E_USAGE, "reward '%s' takes no argument; write just '%s'", spec->name, spec->name);
+static int scene_open(const RewardSpec *spec, const RewardContext *context, Reward **out, Error *err) {
+    (void)context;
     Reward *r = reward_new(spec, spec->name);
     if (!r) return fail(err, DRPO_E_MEMORY, "no memory for the reward '%s'", spec->name);
     r->needs_metadata = true;
-    r->score = strcmp(spec->name, "scene") == 0 ? scene_score : correct_score;
+    r->score = spec->kind == &scene_kind ? scene_score : correct_score;
     *out = r;
     return 0;
 }
+
+const RewardKind scene_kind = {
+    .name = "scene",
+    .scores = "the embedded world's verifier: half for a picture that fulfils its prompt, half for how close it comes",
+    .needs = "64x64 pictures, prompts with metadata (.jsonl)",
+    .range = "0 to 1",
+    .licence = "drpo's own",
+    .weights = "none; written in C",
+    .open = scene_open,
+};
+
+const RewardKind scene_correct_kind = {
+    .name = "scene-correct",
+    .scores = "the verdict alone",
+    .needs = "64x64 pictures, prompts with metadata (.jsonl)",
+    .range = "0 or 1",
+    .licence = "drpo's own",
+    .weights = "none; written in C",
+    .open = scene_open,
+};

@@ -18,6 +18,7 @@ static int cut_weight(RewardSpec *s, const char *whole, Error *err) {
     if (!isfinite(value) || value < 0)
         return fail(err, DRPO_E_USAGE, "reward '%s': weight %s must be a number of at least 0", whole, at + 1);
     s->weight = (float)value;
+    s->weighted = true;
     *at = 0;
     return 0;
 }
@@ -45,6 +46,9 @@ static int cut_options(RewardSpec *s, const char *whole, Error *err) {
             return fail(err, DRPO_E_USAGE, "reward '%s': more than %d options", whole, REWARD_MAX_OPTIONS);
         char *equals = strchr(part, '=');
         *equals = 0;
+        for (int k = 0; k < s->n_options; k++)
+            if (strcmp(s->key[k], part) == 0)
+                return fail(err, DRPO_E_USAGE, "reward '%s': option '%s' is given twice", whole, part);
         s->key[s->n_options] = part;
         s->value[s->n_options++] = equals + 1;
     }
@@ -72,34 +76,4 @@ int reward_spec_parse(const char *text, RewardSpec *out, Error *err) {
 void reward_spec_free(RewardSpec *s) {
     free(s->text);
     *s = (RewardSpec){0};
-}
-
-const char *reward_option(const RewardSpec *s, const char *key) {
-    for (int k = 0; k < s->n_options; k++)
-        if (strcmp(s->key[k], key) == 0) return s->value[k];
-    return NULL;
-}
-
-int reward_options_known(const RewardSpec *s, const char *const *allowed, Error *err) {
-    char list[256] = "";
-    for (int k = 0; allowed[k]; k++) {
-        strncat(list, k ? ", " : "", sizeof list - strlen(list) - 1);
-        strncat(list, allowed[k], sizeof list - strlen(list) - 1);
-    }
-    for (int k = 0; k < s->n_options; k++) {
-        bool known = false;
-        for (int a = 0; allowed[a]; a++) known = known || strcmp(allowed[a], s->key[k]) == 0;
-        if (!known)
-            return fail(err, DRPO_E_USAGE, "reward '%s': unknown option '%s'; it takes %s", s->name, s->key[k], list);
-    }
-    return 0;
-}
-
-int reward_option_seconds(const RewardSpec *s, const char *key, double fallback, double *out, Error *err) {
-    const char *text = reward_option(s, key);
-    char *end = NULL;
-    *out = text ? strtod(text, &end) : fallback;
-    if (!text || (end != text && !*end && isfinite(*out) && *out > 0)) return 0;
-    return fail(err, DRPO_E_USAGE, "reward '%s': option %s=%s must be a number of seconds greater than 0", s->name, key,
-                text);
 }

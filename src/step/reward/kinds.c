@@ -1,0 +1,8 @@
+/* The kinds of reward there are, in the order in which `drpo rewards` shows them. */
+#include "step/reward/reward_internal.h"
+
+static const RewardKind *const kinds[] = {
+    &scene_kind, &scene_correct_kind, &exec_kind, &http_kind, &https_kind, &plugin_kind, &callback_kind,
+};
+
+const RewardKind *reward_kind(int i) { return i < (int)(sizeof kinds / sizeof *kinds) ? kinds[i] : NULL; }
