@@ -18,6 +18,7 @@ enum {
     RNG_EVAL = 4,
     RNG_BOOTSTRAP = 5,
     RNG_NEIGHBOUR = 6,
+    RNG_METHOD = 7,
     RNG_TEST = 99
 };
 

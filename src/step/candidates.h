@@ -2,6 +2,7 @@
 #ifndef DRPO_STEP_CANDIDATES_H
 #define DRPO_STEP_CANDIDATES_H
 
+#include "base/rng.h"
 #include "model/generator_pass.h"
 #include "step/step_types.h"
 
@@ -14,6 +15,8 @@ typedef struct Candidates {
     uint8_t *rgb;        /* [K,H,W,3] */
     float *raw;          /* [rewards,K] */
     double *score;       /* [K] ensemble */
+    int rewards;         /* that made it: one keeps its raw scale */
+    RngKey draw;         /* of this prompt and update, for what a method draws */
     Selection selection;
     FeatureSet feature[MAX_FEATURE_KEYS];
     int features;

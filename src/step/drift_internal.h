@@ -58,6 +58,13 @@ const double *cloud_measure(Cloud *c, size_t first, size_t count);
 /* From now on the measure is -cos, of vectors with norms floored at 1e-8. */
 void cloud_use_cosine(Cloud *c);
 
+/* Logit of a pair whose distance (cosine: -cos) is `measure`. */
+static inline double drift_logit(int kernel, double scale, double measure, double radius) {
+    if (kernel == 2) return -measure / radius;
+    const double x = measure / scale / radius;
+    return kernel == 1 ? -0.5 * x * x : -x;
+}
+
 /* ---- one term on a cloud (drift_term.c) ---- */
 
 /* What the targets that share one row of the cloud add up to; index 0: open, 1: masked at sample `own`. */

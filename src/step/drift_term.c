@@ -67,9 +67,7 @@ void term_scale(Term *t, Cloud *c) {
 /* ---- logits ---- */
 
 static inline double logit_of(const Term *t, double measure, double radius) {
-    if (t->kernel == 2) return -measure / radius;
-    const double x = measure / t->scale / radius;
-    return t->kernel == 1 ? -0.5 * x * x : -x;
+    return drift_logit(t->kernel, t->scale, measure, radius);
 }
 
 static inline double small_exp(double x) { return x < NEGLIGIBLE ? 0 : exp(x); }

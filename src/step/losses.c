@@ -1,40 +1,114 @@
-/* Losses: joins the drift of several feature keys and the anchor into the gradient with respect to all features.
+/* Losses: joins the drift of several feature keys and what acts on the latents into the gradient with respect to all
+ * features.
  *
- *     loss = share * sum over keys (preference + lambda_ref * reference) + latent_l2 * mean((x0 - base x0)^2)
+ *     loss = share * sum over keys (preference + lambda_ref * reference + feature_l2 * ... + diversity * ...)
+ *            + latent_l2 * mean((x0 - base x0)^2) + anchor * ...
  *
- * In the update: feature -> drift -> gradient. */
+ * Soft objectives (drift_soft.h) take the place of preference and reference; another method (method/) that of the whole
+ * first line. In the update: feature -> drift -> gradient. */
 #include "step/losses.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "step/drift.h"
+#include "step/drift_soft.h"
+#include "step/keep.h"
+#include "step/method/method.h"
 
-static void anchor_gradient(float weight, const Candidates *c, FeatureSet *latents, StepStats *stats) {
+bool losses_need_reference(const DriftOptions *drift, const LearnOptions *learn) {
+    if (learn->method.kind != METHOD_DRPO || drift->latent_l2 > 0 || keep_needs_reference(&learn->keep)) return true;
+    const Objective objective = learn->soft.objective;
+    return objective == OBJECTIVE_BINARY ? drift->lambda_ref > 0 : drift_soft_needs_reference(objective);
+}
+
+bool losses_need_latents(const DriftOptions *drift, const LearnOptions *learn) {
+    return learn->method.kind != METHOD_DRPO || drift->latent_l2 > 0 || learn->keep.anchor > 0;
+}
+
+bool losses_rank(const LearnOptions *learn) {
+    const bool drift = learn->method.kind == METHOD_DRPO && learn->soft.objective == OBJECTIVE_BINARY;
+    return drift || learn->method.kind == METHOD_DPO;
+}
+
+/* The scores that soft weights are made of: an ensemble is one of z-scores already. */
+static void standard_scores(const Candidates *c, double *y) {
+    double mean = 0, variance = 0;
+    for (int i = 0; i < c->count; i++) mean += c->score[i] / c->count;
+    for (int i = 0; i < c->count; i++) variance += (c->score[i] - mean) * (c->score[i] - mean) / c->count;
+    const double deviation = fmax(sqrt(variance), 1e-6);
+    for (int i = 0; i < c->count; i++) y[i] = c->rewards > 1 ? c->score[i] : (c->score[i] - mean) / deviation;
+}
+
+static void add_latent_l2(float weight, const Candidates *c, FeatureSet *latents, StepStats *stats) {
     size_t n = (size_t)c->count * (size_t)latents->tokens * (size_t)latents->dim;
     float slope = 2 * weight / (float)n;
     double squares = 0;
     for (size_t j = 0; j < n; j++) {
         float gap = latents->policy[j] - latents->reference[j];
         squares += (double)gap * gap;
-        latents->grad[j] = slope * gap;
+        latents->grad[j] += slope * gap;
     }
     stats->latent_distance += sqrt(squares / (double)n);
 }
 
-int losses_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c, StepStats *stats, Error *err) {
-    int keys = c->features - feature_maps_is_anchor(maps, c->features - 1); /* the anchor comes last */
+/* One feature key: drift, then what is asked for beside it. */
+static int key_gradient(const LossOptions *o, const Candidates *c, const double *y, FeatureSet *f, float share,
+                        StepStats *stats, double *scale, Error *err) {
+    const KeepOptions *keep = &o->learn.keep;
+    DriftResult pref = {0}, ref = {0};
+    if (o->learn.soft.objective == OBJECTIVE_BINARY)
+        TRY(drift_feature(f, c->count, &c->selection, &o->drift, o->threads, &pref, &ref, err));
+    else
+        TRY(drift_soft(f, c->count, y, &o->learn.soft, &o->drift, o->threads, &pref, err));
+    if (keep->feature_l2 > 0) keep_feature_l2(f, c->count, keep->feature_l2);
+    if (keep->diversity > 0) keep_diversity(f, c->count, keep->diversity, keep->diversity_margin);
+    size_t n = (size_t)c->count * (size_t)f->tokens * (size_t)f->dim;
+    for (size_t j = 0; share != 1 && j < n; j++) f->grad[j] *= share;
+    stats->pref_loss += share * pref.loss;
+    stats->ref_loss += share * ref.loss;
+    *scale += pref.scale;
+    return 0;
+}
+
+static int drift_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c, const double *y, int keys,
+                          StepStats *stats, Error *err) {
     float share = o->mean_keys ? 1.0f / (float)keys : 1;
+    double scale = 0;
     for (int i = 0; i < keys; i++) {
-        FeatureSet *f = &c->feature[i];
-        DriftResult pref = {0}, ref = {0};
-        int code = drift_feature(f, c->count, &c->selection, &o->drift, o->threads, &pref, &ref, err);
+        int code = key_gradient(o, c, y, &c->feature[i], share, stats, &scale, err);
         if (code < 0) return fail_in(err, "feature %s", feature_maps_key(maps, i)), code;
-        size_t n = (size_t)c->count * (size_t)f->tokens * (size_t)f->dim;
-        for (size_t j = 0; share != 1 && j < n; j++) f->grad[j] *= share;
-        stats->pref_loss += share * pref.loss;
-        stats->ref_loss += share * ref.loss;
-        stats->feature_scale += pref.scale / keys;
     }
-    if (keys < c->features) anchor_gradient(o->drift.latent_l2, c, &c->feature[keys], stats);
+    stats->feature_scale += keys ? scale / keys : 0;
+    return 0;
+}
+
+int losses_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c, StepStats *stats, Error *err) {
+    double y[MAX_CANDIDATES];
+    int keys = c->features - feature_maps_is_anchor(maps, c->features - 1); /* the anchor comes last */
+    standard_scores(c, y);
+    TRY(drift_gradient(maps, o, c, y, keys, stats, err));
+    if (keys == c->features) return 0;
+    FeatureSet *latents = &c->feature[keys];
+    float weight = o->drift.latent_l2;
+    memset(latents->grad, 0, (size_t)c->count * (size_t)latents->tokens * (size_t)latents->dim * sizeof(float));
+    if (o->learn.method.kind != METHOD_DRPO) {
+        double loss = 0;
+        bool anchored = false;
+        MethodInput in = {.options = &o->learn.method,
+                          .count = c->count,
+                          .width = c->latent_count,
+                          .noise = c->noise,
+                          .score = c->score,
+                          .selection = &c->selection,
+                          .draw = c->draw,
+                          .latents = latents,
+                          .anchor_l2 = weight};
+        TRY(method_gradient(&in, &loss, &anchored, err));
+        stats->pref_loss += loss;
+        if (anchored) weight = 0;
+    }
+    add_latent_l2(weight, c, latents, stats);
+    if (o->learn.keep.anchor > 0) keep_anchor(latents, c->count, y, &o->learn.keep);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Losses: what one prompt's candidates are learned from: the drift of every feature key and, with --latent-l2, the
- * anchor. Fills the gradient of every feature set. */
+/* Losses: what one prompt's candidates are learned from: the drift of every feature key, or another method on the
+ * latents; and what holds the policy near its base. Fills the gradient of every feature set. */
 #ifndef DRPO_STEP_LOSSES_H
 #define DRPO_STEP_LOSSES_H
 
@@ -8,9 +8,17 @@
 
 typedef struct LossOptions {
     DriftOptions drift;
+    LearnOptions learn;
     bool mean_keys; /* average over feature keys instead of their sum */
     int threads;
 } LossOptions;
+
+/* Whether the frozen reference, or the latents as a feature, have a part in the loss. */
+bool losses_need_reference(const DriftOptions *drift, const LearnOptions *learn);
+bool losses_need_latents(const DriftOptions *drift, const LearnOptions *learn);
+
+/* Whether it matters which candidates are positives and negatives. */
+bool losses_rank(const LearnOptions *learn);
 
 /* feature[].grad from feature[].policy and .reference of the selected candidates; losses are added to `stats`. */
 int losses_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c, StepStats *stats, Error *err);

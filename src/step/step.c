@@ -11,6 +11,7 @@
 #include "model/text_pass.h"
 #include "step/generate.h"
 #include "step/losses.h"
+#include "step/method/method.h"
 #include "step/select.h"
 #include "step/statistics.h"
 #include "step/workers.h"
@@ -28,14 +29,13 @@ struct Step {
 
 static const size_t text_cache_bytes = (size_t)16 << 20;
 
-static bool has_reference(const StepOptions *o) { return o->drift.lambda_ref > 0 || o->drift.latent_l2 > 0; }
-
 static int open_workers(Step *s, Error *err) {
     const StepOptions *o = &s->options;
     Pipeline *p = s->pipeline;
     int size;
     TRY(pipeline_latent_side(p, o->resolution, &size, err));
-    TRY(feature_maps_open(o->features, o->drift.latent_l2 > 0, &s->maps, err));
+    const char *spec = o->learn.method.kind == METHOD_DRPO ? o->features : NULL; /* the others need none */
+    TRY(feature_maps_open(spec, losses_need_latents(&o->drift, &o->learn), &s->maps, err));
     TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));
     FeatureBuilder features = feature_maps_builder(s->maps);
     NetworksOptions n = {.candidates = o->candidates,
@@ -46,7 +46,7 @@ static int open_workers(Step *s, Error *err) {
                          .text_tokens = text_pass_tokens(s->text),
                          .text_width = text_pass_width(s->text),
                          .released_x0 = o->released_x0,
-                         .reference = has_reference(o),
+                         .reference = losses_need_reference(&o->drift, &o->learn),
                          .adapter = s->adapter,
                          .features = &features};
     int threads = o->threads > 0 ? o->threads : threads_default(), prompts = o->prompts > 0 ? o->prompts : 1;
@@ -103,10 +103,11 @@ int step_plan(const Step *s, StepPlan *out) {
 
 /* ---- the stages of one prompt, on one worker ---- */
 static int draw_candidates(Worker *w, void *step) {
-    (void)step;
+    const Step *s = step;
     Candidates *c = &w->candidates;
     PhaseClock clock = phase_start(&w->stats);
     TRY(generate_candidates(w->net.policy, w->text, c, &w->err));
+    method_act(&s->options.learn.method, c->noise, c->latents, c->count, c->latent_count);
     phase_end(&clock, PHASE_GENERATE);
     TRY(statistics_check_latents(c, w->prompt, &w->err));
     TRY(decode_pass_run(w->net.decode, c->latents, c->count, c->rgb, &w->err));
@@ -121,7 +122,7 @@ static int learn(Worker *w, void *step) {
     PhaseClock clock = phase_start(&w->stats);
     if (w->net.reference) TRY(generate_reference(w->net.reference, w->text, c, &w->err));
     phase_end(&clock, PHASE_REFERENCE);
-    LossOptions losses = {s->options.drift, s->options.mean_keys, w->threads};
+    LossOptions losses = {s->options.drift, s->options.learn, s->options.mean_keys, w->threads};
     TRY(losses_gradient(s->maps, &losses, c, &w->stats, &w->err));
     phase_end(&clock, PHASE_FEATURES);
     memset(w->grad, 0, s->adapter->count * sizeof(float));
@@ -136,6 +137,7 @@ static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int promp
     const float *text;
     w->prompt = prompt;
     w->stats = (StepStats){0};
+    w->candidates.draw = (RngKey){s->options.learn.method.seed, RNG_METHOD, (uint32_t)number, (uint32_t)slot, 0};
     w->code = 0;
     error_clear(&w->err);
     PhaseClock clock = phase_start(&w->stats);
@@ -164,12 +166,13 @@ static int score(const Step *s, Worker *w, RewardSet *rewards, Error *err) {
     w->stats.reward_faults = (int)(reward_set_faults(rewards) - faults);
     if (reward_set_forgive(rewards, code, err)) return leave_out(w);
     TRY(code);
+    c->rewards = rewards->count;
     TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, err));
     statistics_add_rewards(&w->stats, c, rewards->count);
-    if (!c->selection.skip) w->stats.weight = o->spread_weight ? select_spread(c->score, &c->selection) : 1;
     phase_end(&clock, PHASE_REWARD);
     w->stats.prompts_skipped = c->selection.skip;
     w->stats.prompts_used = !c->selection.skip;
+    if (!c->selection.skip) w->stats.weight = o->spread_weight ? select_spread(c->score, &c->selection) : 1;
     return 0;
 }
 

@@ -24,6 +24,7 @@ typedef struct StepOptions {
     bool released_x0;     /* the released trainer's four-digit constants */
     const char *features; /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */
     DriftOptions drift;
+    LearnOptions learn;
     bool mean_keys; /* average over feature keys instead of their sum */
     int threads;
     int prompts; /* of one update, 0: one. As many are learned from at once as threads and memory allow */

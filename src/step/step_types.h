@@ -39,6 +39,52 @@ typedef struct DriftOptions {
     float latent_l2;        /* weight of MSE(x0, reference x0), an anchor without a kernel; 0: none */
 } DriftOptions;
 
+/* How scores become attraction and repulsion. BINARY: the best and the worst, all alike, beside the reference term. The
+ * others weigh candidates by exp(score / alpha) and have no separate reference term. */
+typedef enum Objective {
+    OBJECTIVE_BINARY,
+    OBJECTIVE_AWR,          /* toward the weighted mean and the reference, away from the plain mean */
+    OBJECTIVE_AWR_CONTRAST, /* away from the mean weighted by exp(-score / alpha) */
+    OBJECTIVE_AWR_TOPK,     /* the same, over the best and the worst `fraction` only */
+    OBJECTIVE_AWR_HARD,     /* the drift of BINARY with weights that differ within best and worst */
+    OBJECTIVE_AWR_ADVSIGN   /* likewise; positives and negatives are those above and below the mean */
+} Objective;
+
+typedef struct SoftOptions {
+    Objective objective;
+    float alpha, clip; /* temperature of the scores; bound of score / alpha, 0: none */
+    float fraction;    /* topk, hard: share of the candidates on either side */
+    float force;       /* topk: factor of the force */
+    float weight;      /* of the loss */
+} SoftOptions;
+
+/* What holds the policy near its base or its candidates apart, beside --latent-l2 and the reference term. */
+typedef struct KeepOptions {
+    float feature_l2;                  /* weight of MSE(features, reference features) */
+    float diversity, diversity_margin; /* weight; share of the reference's own diversity that is asked for */
+    float anchor, anchor_alpha, anchor_clip,
+        anchor_min; /* weight and shape of the anchor that spares good candidates */
+} KeepOptions;
+
+typedef enum MethodKind { METHOD_DRPO, METHOD_DPO, METHOD_PSO, METHOD_GRPO } MethodKind;
+
+/* Other methods for the same job (src/step/method). */
+typedef struct MethodOptions {
+    MethodKind kind;
+    float dpo_beta;
+    float pso_beta, pso_std, pso_clip;
+    int grpo_anchors;
+    float grpo_power, grpo_scale, grpo_advantage_clip, grpo_temperature;
+    uint64_t seed; /* of what a method draws itself */
+} MethodOptions;
+
+/* What is learned from a prompt's candidates; all zero: DrPO as in the paper. */
+typedef struct LearnOptions {
+    MethodOptions method;
+    SoftOptions soft;
+    KeepOptions keep;
+} LearnOptions;
+
 /* One feature key of all candidates of a prompt: [K, tokens, dim]. */
 typedef struct FeatureSet {
     int tokens, dim;

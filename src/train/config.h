@@ -57,8 +57,10 @@ int config_set(Config *c, const char *key, const char *value, ConfigSource sourc
 int config_parse(Config *c, int argc, const char *const *argv, Error *err);
 /* A YAML file; keys as flags. */
 int config_load(Config *c, const char *path, ConfigSource source, Error *err);
-/* Reads the file of --config, if one is given. */
+/* Reads the file of --config, if one is given; options that were not given take the defaults of --method. */
 int config_resolve(Config *c, Error *err);
+/* The defaults of --method where they are not the table's. */
+int config_method_defaults(Config *c, Error *err);
 /* Checks that need more than one option, or the file system. */
 int config_check(const Config *c, Error *err);
 

@@ -2,13 +2,26 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "step/step_types.h"
+#include "step/losses.h"
 #include "train/config.h"
 #include "train/prompt_order.h"
+#include "train/session.h"
 
 static int check_update(const Config *c, Error *err) {
     long long k = config_int(c, OPT_CANDIDATES), p = config_int(c, OPT_POSITIVES), n = config_int(c, OPT_NEGATIVES);
-    if (k < p + n)
+    int method = config_choice(c, OPT_METHOD), objective = config_choice(c, OPT_OBJECTIVE);
+    if (method == METHOD_PSO && k % 2)
+        return fail(err, DRPO_E_USAGE, "--method pso compares candidates in pairs: --candidates %lld is odd", k);
+    if (method == METHOD_GRPO && config_int(c, OPT_GRPO_ANCHORS) > k)
+        return fail(err, DRPO_E_USAGE, "--grpo-anchors %lld is more than --candidates %lld",
+                    config_int(c, OPT_GRPO_ANCHORS), k);
+    if (method != METHOD_DRPO && objective != OBJECTIVE_BINARY)
+        return fail(err, DRPO_E_USAGE, "--objective %s is a variant of --method drpo, not of %s",
+                    config_text(c, OPT_OBJECTIVE), config_text(c, OPT_METHOD));
+    if (config_float(c, OPT_PSO_CLIP) >= 1) return fail(err, DRPO_E_USAGE, "--pso-clip must be less than 1");
+    LearnOptions learn;
+    session_learn_options(c, &learn);
+    if (losses_rank(&learn) && k < p + n)
         return fail(err, DRPO_E_USAGE, "--candidates %lld is fewer than --positives %lld plus --negatives %lld", k, p,
                     n);
     int radii = config_count(c, OPT_RADII);

@@ -67,6 +67,7 @@ int config_load(Config *c, const char *path, ConfigSource source, Error *err) {
 }
 
 int config_resolve(Config *c, Error *err) {
-    if (!config_has(c, OPT_CONFIG) || config_text(c, OPT_CONFIG)[0] == 0) return 0;
-    return config_load(c, config_text(c, OPT_CONFIG), SOURCE_FILE, err);
+    if (config_has(c, OPT_CONFIG) && config_text(c, OPT_CONFIG)[0])
+        TRY(config_load(c, config_text(c, OPT_CONFIG), SOURCE_FILE, err));
+    return config_has(c, OPT_METHOD) ? config_method_defaults(c, err) : 0;
 }

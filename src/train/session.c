@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/threads.h"
+#include "step/losses.h"
 
 int session_open(Session *s, const Config *c, Error *err) {
     *s = (Session){.arena = arena_new(), .threads = (int)config_int(c, OPT_THREADS)};
@@ -99,8 +100,8 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
         .positives = (int)config_int(c, OPT_POSITIVES),
         .negatives = (int)config_int(c, OPT_NEGATIVES),
         .min_spread = config_float(c, OPT_MIN_SPREAD),
-        .chunk = (int)config_int(c, OPT_CHUNK),
         .spread_weight = config_bool(c, OPT_SPREAD_WEIGHT),
+        .chunk = (int)config_int(c, OPT_CHUNK),
         .memory_budget = config_bytes(c, OPT_MEMORY_BUDGET),
         .resolution = (int)config_int(c, OPT_RESOLUTION),
         .released_x0 = config_choice(c, OPT_X0) == 1,
@@ -117,6 +118,8 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
                   .mask_reference = config_bool(c, OPT_MASK_REFERENCE),
                   .latent_l2 = (float)config_float(c, OPT_LATENT_L2)},
     };
+    session_learn_options(c, &out->learn);
+    if (!losses_rank(&out->learn)) out->positives = out->negatives = 1;
     out->drift.n_radii = config_numbers(c, OPT_RADII, out->drift.radii, MAX_RADII);
     return out->features
                ? 0

@@ -30,6 +30,8 @@ int prompts_spread(const PromptList *from, size_t limit, Arena *a, PromptList *o
 
 /* Options of one update as --candidates, --radii, ... say; strings live in the arena. */
 int session_step_options(const Session *s, const Config *c, StepOptions *out, Error *err);
+/* What is learned from scored candidates: --method, --objective and what belongs to them. */
+void session_learn_options(const Config *c, LearnOptions *out);
 /* --rng and --noise, and for training --neighbour-noise. per_image = C*h*w. */
 int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err);
 

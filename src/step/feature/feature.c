@@ -122,7 +122,7 @@ int feature_maps_open(const char *spec, bool anchor, FeatureMaps **out, Error *e
         free(m);
         return fail(err, DRPO_E_MEMORY, "features: out of memory");
     }
-    int code = open_all(m, spec, err);
+    int code = spec ? open_all(m, spec, err) : 0;
     if (code < 0) {
         feature_maps_close(m);
         return code;

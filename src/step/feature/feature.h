@@ -11,7 +11,8 @@
 
 typedef struct FeatureMaps FeatureMaps;
 
-/* `anchor`: one more key, the last: the latents themselves, [K, h*w, C]. */
+/* spec NULL: no map, for methods that learn from the latents alone. `anchor`: one more key, the last: the latents
+ * themselves, [K, h*w, C]. */
 int feature_maps_open(const char *spec, bool anchor, FeatureMaps **out, Error *err);
 void feature_maps_close(FeatureMaps *m);
 int feature_maps_count(const FeatureMaps *m); /* keys, the anchor included */
