@@ -1,6 +1,7 @@
 /* Generator pass: the one-step generator as one planned graph, optionally followed by feature maps and their gradient.
  *
- *     eps = UNet(input_scale z, t, text);   x0 = z_factor z - eps_factor eps;   features = phi(x0)
+ *     eps = UNet(input_scale z, t, text [, pooled text, time ids]);   x0 = z_factor z - eps_factor eps;   features =
+ * phi(x0)
  *
  * With an adapter it is the policy, without one the frozen reference: the same weights, packed once. With `backward`
  * the pass can be run in two halves: forward, then, once d(loss)/d(features) is known, backward into the LoRA
@@ -20,7 +21,6 @@ typedef struct FeatureBuilder {
 
 typedef struct GeneratorPassOptions {
     int batch, height, width; /* images per run, latent size */
-    int text_tokens, text_width;
     bool released_x0;
     Adapter *adapter;               /* NULL: reference */
     const FeatureBuilder *features; /* NULL: latents only */
@@ -43,7 +43,8 @@ int generator_pass_batch(const GeneratorPass *g);
 int generator_pass_feature(const GeneratorPass *g, int i, int *tokens,
                            int *dim); /* 0, or -1 when there is no i-th feature */
 
-/* noise [count,C,h,w], text [T,D] of one prompt; count <= batch (the rest of the batch is padding). */
+/* noise [count,C,h,w], text of one prompt (text_encoders.h: states, pooled); count <= batch (the rest of the batch is
+ * padding). */
 int generator_pass_forward(GeneratorPass *g, const float *text, const float *noise, int count, Error *err);
 void generator_pass_latents(GeneratorPass *g, float *latents, int count);          /* [count,C,h,w] */
 void generator_pass_features(GeneratorPass *g, int i, float *features, int count); /* [count,tokens,dim] */

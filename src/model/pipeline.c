@@ -10,74 +10,21 @@
 #include "model/advice.h"
 #include "model/component_config.h"
 
-enum { RGB = 3, MAX_TRAIN_STEPS = 1 << 20, SOME_SIDE = 8 };
+enum { RGB = 3, SOME_SIDE = 8, TIME_IDS = 6 };
 
-/* What the supported one-step schedules have in common; other values would sample differently from what is computed
- * here. */
-static void require_text(const JsonReader *r, const char *key, const char *accepted, const char *missing) {
-    char get[ADVICE_LENGTH];
-    const char *value = json_get_string(r, key, missing);
-    if (value && strcmp(value, accepted) != 0)
-        fail(r->err, DRPO_E_INPUT, "%s: \"%s\" is \"%s\"; a one-step generator of this family has \"%s\"; get one: %s",
-             r->where, key, value, accepted, repository_advice("stabilityai/sd-turbo", get));
-}
-
-/* sigma = sqrt((1 - abar) / abar) of the last training step, in float32 as diffusers computes its table. */
-static float last_sigma(int steps, float first, float last) {
-    float low = sqrtf(first), high = sqrtf(last), product = 1;
-    for (int i = 0; i < steps; i++) {
-        float root = steps > 1 ? low + (high - low) * (float)i / (float)(steps - 1) : low;
-        product *= 1 - root * root;
-    }
-    return sqrtf((1 - product) / product);
-}
-
-/* Four-digit constants of the released trainer: alpha, sigma at t = 999 and at t = 0. */
-static OneStep released_step(void) {
-    const double alpha = 0.0683, sigma = 0.9977, alpha0 = 0.9996, sigma0 = 0.0292;
-    return (OneStep){.timestep = 999,
-                     .input_scale = 1,
-                     .z_factor = (float)(alpha0 / alpha),
-                     .eps_factor = (float)(alpha0 * sigma / alpha - sigma0)};
-}
-
-/* Stock pipeline, one trailing step: sample = sigma z, input sample / sqrt(sigma^2 + 1), x0 = sample - sigma eps. */
-static int read_schedule(Pipeline *p, const char *document, Error *err) {
-    const char *path;
-    json_t *root;
-    TRY(document_load(document, &root, &path, err));
-    JsonReader r = {root, path, err};
-    require_text(&r, "prediction_type", "epsilon", "epsilon");
-    require_text(&r, "beta_schedule", "scaled_linear", "linear");
-    require_text(&r, "timestep_spacing", "trailing", "linspace");
-    int64_t steps = json_get_int(&r, "num_train_timesteps", 1000);
-    float first = (float)json_get_number(&r, "beta_start", 0.0001), last = (float)json_get_number(&r, "beta_end", 0.02);
-    if (json_get_bool(&r, "rescale_betas_zero_snr", false))
-        fail(err, DRPO_E_INPUT, "%s: \"rescale_betas_zero_snr\" true is not supported", path);
-    float sigma = steps < 1 || steps > MAX_TRAIN_STEPS ? NAN : last_sigma((int)steps, first, last);
-    if (!(first > 0) || !(last < 1) || !isfinite(sigma) || !(sigma > 0))
-        fail(err, DRPO_E_INPUT, "%s: \"num_train_timesteps\", \"beta_start\" or \"beta_end\" is out of range", path);
-    int code = json_finish(&r);
-    json_decref(root);
-    TRY(code);
-    p->stock = (OneStep){.timestep = (float)(steps - 1),
-                         .input_scale = sigma / sqrtf(sigma * sigma + 1),
-                         .z_factor = sigma,
-                         .eps_factor = sigma};
-    p->released = released_step();
-    return 0;
-}
-
-static int check_index(const char *document, Error *err) {
+static int read_index(Pipeline *p, const char *document, Error *err) {
     const char *path;
     json_t *root;
     TRY(document_load(document, &root, &path, err));
     JsonReader r = {root, path, err};
     char get[ADVICE_LENGTH];
     const char *class_name = json_get_string(&r, "_class_name", "");
-    if (strcmp(class_name, "StableDiffusionPipeline") != 0)
-        fail(err, DRPO_E_INPUT, "%s: \"_class_name\" is \"%s\"; supported: StableDiffusionPipeline; get one: %s", path,
-             class_name, repository_advice("stabilityai/sd-turbo", get));
+    p->sdxl = strcmp(class_name, "StableDiffusionXLPipeline") == 0;
+    if (!p->sdxl && strcmp(class_name, "StableDiffusionPipeline") != 0)
+        fail(
+            err, DRPO_E_INPUT,
+            "%s: \"_class_name\" is \"%s\"; supported: StableDiffusionPipeline, StableDiffusionXLPipeline; get one: %s",
+            path, class_name, repository_advice("stabilityai/sd-turbo", get));
     int code = json_finish(&r);
     json_decref(root);
     return code;
@@ -104,7 +51,7 @@ static void append_unet(Pipeline *p, Build *b) {
     int width = p->unet.channels[0], size = p->unet.sample_size;
     Value latents = input(b->g, "latents", DT_F32, shape4(1, p->unet.in_channels, size, size));
     Value time = input(b->g, "time", DT_F32, shape2(1, width));
-    Value text = input(b->g, "text", DT_F32, shape3(1, tokenizer_length(p->tokenizer), p->unet.cross_attention_dim));
+    Value text = input(b->g, "text", DT_F32, shape3(1, p->text.tokens, p->unet.cross_attention_dim));
     Value added =
         p->unet.added_text_time ? input(b->g, "added", DT_F32, shape2(1, p->unet.projection_input_dim)) : NULL;
     unet_build(b, &p->unet, latents, time, text, added);
@@ -116,21 +63,34 @@ static void append_vae(Pipeline *p, Build *b) {
     vae_encode(b, &p->vae, input(b->g, "image", DT_F32, shape4(1, p->vae.in_channels, size, size)));
 }
 
-static void append_text(Pipeline *p, Build *b) {
-    Value last;
-    Value ids = input(b->g, "ids", DT_I32, shape2(1, tokenizer_length(p->tokenizer)));
-    clip_text_build(b, &p->text, ids, &last, NULL);
-}
-
 static int check_component(Pipeline *p, Weights *weights, Builder builder, Error *err) {
     TRY(build_nowhere(p, weights, NULL, NULL, builder, err));
     return weights_finish(weights, err);
 }
 
+static int check_text_fit(const Pipeline *p, Error *err) {
+    const UnetConfig *u = &p->unet;
+    if (p->text.width != u->cross_attention_dim)
+        return fail(err, DRPO_E_INPUT, "%s: text_encoder%s width %d, unet expects cross_attention_dim %d", p->folder,
+                    p->sdxl ? " and text_encoder_2 together have" : " has", p->text.width, u->cross_attention_dim);
+    if (u->added_text_time != p->sdxl)
+        return fail(
+            err, DRPO_E_INPUT,
+            "%s: unet/config.json: addition_embed_type is %s, but model_index.json says %s; the parts belong to "
+            "different families",
+            p->folder, u->added_text_time ? "text_time" : "null",
+            p->sdxl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline");
+    int added = p->text.pooled + TIME_IDS * u->addition_time_embed_dim;
+    if (p->sdxl && added != u->projection_input_dim)
+        return fail(err, DRPO_E_INPUT,
+                    "%s: pooled text of %d and %d time ids of %d make %d numbers, unet expects "
+                    "projection_class_embeddings_input_dim %d",
+                    p->folder, p->text.pooled, TIME_IDS, u->addition_time_embed_dim, added, u->projection_input_dim);
+    return 0;
+}
+
 static int check_fit(const Pipeline *p, Error *err) {
-    if (p->text.width != p->unet.cross_attention_dim)
-        return fail(err, DRPO_E_INPUT, "%s: text_encoder has width %d, unet expects cross_attention_dim %d", p->folder,
-                    p->text.width, p->unet.cross_attention_dim);
+    TRY(check_text_fit(p, err));
     if (p->unet.out_channels != p->unet.in_channels)
         return fail(err, DRPO_E_INPUT, "%s: unet turns %d channels into %d; a generator from noise has as many of both",
                     p->folder, p->unet.in_channels, p->unet.out_channels);
@@ -140,12 +100,6 @@ static int check_fit(const Pipeline *p, Error *err) {
     if (p->vae.latent_channels != p->unet.in_channels)
         return fail(err, DRPO_E_INPUT, "%s: vae has %d latent channels, unet expects %d", p->folder,
                     p->vae.latent_channels, p->unet.in_channels);
-    if (tokenizer_vocab(p->tokenizer) > p->text.vocab)
-        return fail(err, DRPO_E_INPUT, "%s: the tokenizer has %d entries, text_encoder only %d", p->folder,
-                    tokenizer_vocab(p->tokenizer), p->text.vocab);
-    if (tokenizer_length(p->tokenizer) > p->text.positions)
-        return fail(err, DRPO_E_INPUT, "%s: the tokenizer makes %d tokens, text_encoder has %d positions", p->folder,
-                    tokenizer_length(p->tokenizer), p->text.positions);
     return 0;
 }
 
@@ -153,22 +107,20 @@ static int open_components(Pipeline *p, Error *err) {
     const ModelFiles *f = p->files;
     const char *document;
     TRY(model_document(f, "model_index.json", &document, err));
-    TRY(check_index(document, err));
+    TRY(read_index(p, document, err));
     TRY(model_document(f, "scheduler/scheduler_config.json", &document, err));
-    TRY(read_schedule(p, document, err));
-    TRY(model_tokenizer(f, "tokenizer", &p->tokenizer, err));
-    TRY(model_document(f, "text_encoder/config.json", &document, err));
-    TRY(clip_text_config_read(document, &p->text, err));
+    TRY(one_step_read(document, &p->stock, err));
+    /* the released trainer of SDXL-Turbo runs the stock scheduler */
+    p->released = p->sdxl ? p->stock : one_step_released();
+    TRY(text_encoders_open(f, p->sdxl, &p->text, err));
     TRY(model_document(f, "unet/config.json", &document, err));
     TRY(unet_config_read(document, &p->unet, err));
     TRY(model_document(f, "vae/config.json", &document, err));
     TRY(vae_config_read(document, &p->vae, err));
     TRY(check_fit(p, err));
-    TRY(model_weights(f, "text_encoder", "model", &p->text_weights, err));
     TRY(model_weights(f, "unet", "diffusion_pytorch_model", &p->unet_weights, err));
     TRY(model_weights(f, "vae", "diffusion_pytorch_model", &p->vae_weights, err));
-    weights_ignore(p->text_weights, "text_model.embeddings.position_ids");
-    TRY(check_component(p, p->text_weights, append_text, err));
+    TRY(text_encoders_check(&p->text, err));
     TRY(check_component(p, p->unet_weights, append_unet, err));
     TRY(check_component(p, p->vae_weights, append_vae, err));
     p->latent_channels = p->unet.in_channels;
@@ -201,8 +153,7 @@ void pipeline_free(Pipeline *p) {
     if (!p) return;
     weights_free(p->unet_weights);
     weights_free(p->vae_weights);
-    weights_free(p->text_weights);
-    tokenizer_free(p->tokenizer);
+    text_encoders_close(&p->text);
     model_files_close(p->files);
     free(p->folder);
     free(p->name);

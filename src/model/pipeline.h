@@ -1,31 +1,25 @@
 /* Pipeline: a model opened: configs checked, weights mapped, nothing computed yet.
  *
- *   model_index.json, scheduler/scheduler_config.json, tokenizer/, text_encoder/, unet/, vae/ */
+ *   model_index.json, scheduler/scheduler_config.json, tokenizer/, text_encoder/, unet/, vae/
+ *   and in SDXL tokenizer_2/, text_encoder_2/ */
 #ifndef DRPO_MODEL_PIPELINE_H
 #define DRPO_MODEL_PIPELINE_H
 
-#include "model/clip_text.h"
 #include "model/model_files.h"
-#include "model/tokenizer.h"
+#include "model/one_step.h"
+#include "model/text_encoders.h"
 #include "model/unet.h"
 #include "model/vae.h"
-
-/* The one step of a one-step generator: UNet input = input_scale z, x0 = z_factor z - eps_factor eps. */
-typedef struct OneStep {
-    float timestep;    /* 999 */
-    float input_scale; /* stock: sigma / sqrt(sigma^2 + 1); released: 1 */
-    float z_factor, eps_factor;
-} OneStep;
 
 typedef struct Pipeline {
     char *folder; /* or the one file */
     char *name;   /* what users know it by: a repository id, else the folder */
     ModelFiles *files;
+    bool sdxl; /* StableDiffusionXLPipeline */
     UnetConfig unet;
     VaeConfig vae;
-    ClipTextConfig text;
-    Weights *unet_weights, *vae_weights, *text_weights;
-    Tokenizer *tokenizer;
+    TextEncoders text;
+    Weights *unet_weights, *vae_weights;
     OneStep stock, released;
     int latent_channels, latent_size; /* of the default resolution */
     int factor;                       /* pixels per latent */

@@ -4,7 +4,7 @@
 
 #include "step/candidates.h"
 
-/* Fills c->latents and feature[].policy from c->noise in chunks of the pass's batch. text [T,D] */
+/* Fills c->latents and feature[].policy from c->noise in chunks of the pass's batch. text: see text_encoders.h */
 int generate_candidates(GeneratorPass *policy, const float *text, Candidates *c, Error *err);
 /* Fills feature[].reference from the same noise. */
 int generate_reference(GeneratorPass *reference, const float *text, Candidates *c, Error *err);

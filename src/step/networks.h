@@ -25,7 +25,6 @@ typedef struct NetworksOptions {
     int candidates, chunk; /* chunk 0: as large as the budget allows */
     size_t budget;         /* activation bytes, 0: default_budget */
     int height, width;     /* latents */
-    int text_tokens, text_width;
     bool released_x0, reference;
     Adapter *adapter;
     const FeatureBuilder *features;

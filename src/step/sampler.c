@@ -28,13 +28,8 @@ static int open_all(Sampler *s, Pipeline *p, Adapter *a, int resolution, bool re
     s->height = s->width = size * p->factor;
     s->latent_count = (size_t)p->latent_channels * (size_t)size * (size_t)size;
     TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));
-    GeneratorPassOptions o = {.batch = s->batch,
-                              .height = size,
-                              .width = size,
-                              .text_tokens = text_pass_tokens(s->text),
-                              .text_width = text_pass_width(s->text),
-                              .released_x0 = released_x0,
-                              .adapter = a};
+    GeneratorPassOptions o = {
+        .batch = s->batch, .height = size, .width = size, .released_x0 = released_x0, .adapter = a};
     TRY(generator_pass_new(p, s->backend, &o, &s->generate, err));
     TRY(decode_pass_new(p, s->backend, s->batch, size, size, &s->decode, err));
     size_t generate = generator_pass_bytes(s->generate), decode = decode_pass_bytes(s->decode);

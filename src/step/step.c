@@ -43,8 +43,6 @@ static int open_workers(Step *s, Error *err) {
                          .budget = o->memory_budget,
                          .height = size,
                          .width = size,
-                         .text_tokens = text_pass_tokens(s->text),
-                         .text_width = text_pass_width(s->text),
                          .released_x0 = o->released_x0,
                          .reference = losses_need_reference(&o->drift, &o->learn),
                          .adapter = s->adapter,
@@ -87,7 +85,7 @@ int step_plan(const Step *s, StepPlan *out) {
     *out = (StepPlan){.activations = text_pass_bytes(s->text),
                       .packed_weights = s->backend->packed_bytes(s->backend),
                       .mapped_weights = weights_bytes(p->unet_weights) + weights_bytes(p->vae_weights) +
-                                        weights_bytes(p->text_weights) + feature_maps_weight_bytes(s->maps),
+                                        text_encoders_bytes(&p->text) + feature_maps_weight_bytes(s->maps),
                       .adapter_bytes = 4 * s->adapter->count * sizeof(float), /* value, gradient, two moments */
                       .chunk = s->workers.worker[0].net.chunk,
                       .workers = s->workers.count};
@@ -142,8 +140,7 @@ static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int promp
     error_clear(&w->err);
     PhaseClock clock = phase_start(&w->stats);
     TRY(text_pass_encode(s->text, prompt->text, &text, NULL, err));
-    size_t states = (size_t)text_pass_tokens(s->text) * (size_t)text_pass_width(s->text);
-    memcpy(w->text, text, states * sizeof(float));
+    memcpy(w->text, text, text_encoders_floats(&s->pipeline->text) * sizeof(float));
     phase_end(&clock, PHASE_TEXT);
     return noise_candidates(noise, number, slot, prompts, w->candidates.count, w->candidates.noise, err);
 }

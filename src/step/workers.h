@@ -18,7 +18,7 @@ typedef struct Worker {
     int threads;          /* of its kernels */
     Backend *shared;      /* owned; NULL: the only worker uses the caller's backend */
     const Prompt *prompt; /* that it learns from now */
-    float *text;          /* [T,D] its text states */
+    float *text;          /* its text: states [T,D], pooled [P] */
     float *grad;          /* [adapter->count] of its prompt */
     StepStats stats;      /* of its prompt */
     Error err;

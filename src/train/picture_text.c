@@ -34,7 +34,7 @@ static int hash_adapter(PictureText *t, const char *lora, Arena *a, Error *err) 
 int picture_text_open(PictureText *t, Pipeline *p, const char *lora, Arena *a, Error *err) {
     *t = (PictureText){.model = base_name(p->name, a),
                        .model_hash = arena_printf(a, "%.*s", SHORT_HASH, pipeline_sha256(p)),
-                       .sampler = "Euler"};
+                       .sampler = p->stock.ancestral ? "Euler a" : "Euler"};
     return lora[0] ? hash_adapter(t, lora, a, err) : 0;
 }
 

@@ -28,13 +28,14 @@ void session_close(Session *s) {
 
 int session_check_prompts(Arena *a, Pipeline *p, const PromptList *prompts, const char *where, const Log *log,
                           Error *err) {
-    int length = tokenizer_length(p->tokenizer);
-    int32_t *ids = arena_alloc(a, sizeof *ids * (size_t)length);
-    if (!ids) return fail(err, DRPO_E_MEMORY, "out of memory");
+    int length = p->text.tokens;
+    int32_t *ids = arena_alloc(a, sizeof *ids * (size_t)(length * p->text.count));
+    float *at_end = arena_alloc(a, sizeof *at_end * (size_t)length);
+    if (!ids || !at_end) return fail(err, DRPO_E_MEMORY, "out of memory");
     size_t cut = 0;
     for (size_t i = 0; i < prompts->count; i++) {
         bool truncated = false;
-        if (tokenizer_encode(p->tokenizer, prompts->items[i].text, ids, &truncated, err) < 0)
+        if (text_encoders_tokenize(&p->text, prompts->items[i].text, ids, at_end, &truncated, err) < 0)
             return fail_in(err, "%s: prompt %zu", where, i + 1);
         cut += truncated;
     }

@@ -53,10 +53,12 @@ static int inspect_model(const Job *job, const ModelChoice *choice, Error *err) 
                u->added_text_time ? ", added text and time (SDXL)" : "");
     job_result(job, "vae           %.1f MiB, scaling %g", (double)weights_bytes(p->vae_weights) / 1048576,
                (double)p->vae.scaling_factor);
-    job_result(job, "text encoder  %.1f MiB, %d layers of width %d", (double)weights_bytes(p->text_weights) / 1048576,
-               p->text.layers, p->text.width);
-    job_result(job, "tokenizer     %d tokens, at most %d a prompt", tokenizer_vocab(p->tokenizer),
-               tokenizer_length(p->tokenizer));
+    for (int i = 0; i < p->text.count; i++) {
+        const TextEncoder *e = &p->text.encoder[i];
+        job_result(job, "text encoder  %.1f MiB, %d layers of width %d", (double)weights_bytes(e->weights) / 1048576,
+                   e->config.layers, e->config.width);
+        job_result(job, "tokenizer     %d tokens, at most %d a prompt", tokenizer_vocab(e->tokenizer), p->text.tokens);
+    }
     job_result(job, "one step      x0 = %.7g z - %.7g eps(%.7g z, t = %g)", (double)p->stock.z_factor,
                (double)p->stock.eps_factor, (double)p->stock.input_scale, (double)p->stock.timestep);
     job_result(job, "unet sha256   %s", pipeline_sha256(p));
