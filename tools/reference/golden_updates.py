@@ -110,7 +110,7 @@ def main():
     write(settings, steps, start, result, floor)
 
 
-def write_adapter_config(settings):
+def write_adapter_config(settings, folder=OUT):
     config = {
         "peft_type": "LORA",
         "r": settings.lora_rank,
@@ -121,7 +121,7 @@ def write_adapter_config(settings):
         "use_rslora": False,
         "use_dora": False,
     }
-    with open(OUT + "/adapter_config.json", "w") as f:
+    with open(folder + "/adapter_config.json", "w") as f:
         json.dump(config, f, indent=1)
         f.write("\n")
 
