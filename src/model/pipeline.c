@@ -70,9 +70,6 @@ static int check_component(Pipeline *p, Weights *weights, Builder builder, Error
 
 static int check_text_fit(const Pipeline *p, Error *err) {
     const UnetConfig *u = &p->unet;
-    if (p->text.width != u->cross_attention_dim)
-        return fail(err, DRPO_E_INPUT, "%s: text_encoder%s width %d, unet expects cross_attention_dim %d", p->folder,
-                    p->sdxl ? " and text_encoder_2 together have" : " has", p->text.width, u->cross_attention_dim);
     if (u->added_text_time != p->sdxl)
         return fail(
             err, DRPO_E_INPUT,
@@ -80,6 +77,9 @@ static int check_text_fit(const Pipeline *p, Error *err) {
             "different families",
             p->folder, u->added_text_time ? "text_time" : "null",
             p->sdxl ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline");
+    if (p->text.width != u->cross_attention_dim)
+        return fail(err, DRPO_E_INPUT, "%s: text_encoder%s width %d, unet expects cross_attention_dim %d", p->folder,
+                    p->sdxl ? " and text_encoder_2 together have" : " has", p->text.width, u->cross_attention_dim);
     int added = p->text.pooled + TIME_IDS * u->addition_time_embed_dim;
     if (p->sdxl && added != u->projection_input_dim)
         return fail(err, DRPO_E_INPUT,

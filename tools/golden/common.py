@@ -12,28 +12,12 @@ import os
 import torch
 from safetensors.torch import save_file
 
+from random_models import randomize  # noqa: F401 (the scripts take it from here)
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 GOLDEN = os.path.join(ROOT, "tests", "golden")
 ASSETS = os.path.join(ROOT, "assets")
 FIRST = os.path.join(ROOT, "tests", "fixtures", "tiny-turbo")  # the first embedded generator
-
-
-def randomize(network, seed):
-    """Random weights that keep activations near unit size and leave no bias at zero and no norm at one."""
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, p in network.named_parameters():
-            values = torch.randn(p.shape, generator=draw)
-            if p.dim() > 1 and "embedding" not in name:
-                values = values / p[0].numel() ** 0.5
-            elif p.dim() > 1:
-                values = values * 0.5
-            elif name.endswith("weight"):
-                values = 1 + 0.2 * values
-            else:
-                values = 0.2 * values
-            p.copy_(values.half().to(p.dtype))
-    return network.double().eval().requires_grad_(False)
 
 
 def normal(seed, *shape):
