@@ -56,7 +56,7 @@ static inline const char *below(const char *at, const char *suffix) {
     static char names[8][256];
     static unsigned next;
     char *name = names[next++ % 8];
-    snprintf(name, sizeof names[0], "%s%s", at, suffix);
+    assert_true(snprintf(name, sizeof names[0], "%s%s", at, suffix) < (int)sizeof names[0]);
     return name;
 }
 
