@@ -89,7 +89,8 @@ typedef struct drpo_progress {
 } drpo_progress;
 
 /* Scores `count` images of one prompt: rgb [count,height,width,3] 8-bit, metadata: the prompt's JSON line or NULL.
- * Higher is better. Returns 0, or nonzero when it could not score. */
+ * Higher is better. Returns 0, or nonzero when it could not score. Called by one thread at a time, though not always
+ * the one that called drpo_run. */
 typedef int (*drpo_reward_fn)(void *user, const char *prompt, const char *metadata, const uint8_t *rgb, int count,
                               int height, int width, float *scores);
 

@@ -14,6 +14,7 @@
 #include "step/method/method.h"
 #include "step/select.h"
 #include "step/statistics.h"
+#include "step/turns.h"
 #include "step/workers.h"
 
 struct Step {
@@ -24,6 +25,7 @@ struct Step {
     FeatureMaps *maps;
     TextPass *text;
     Workers workers;
+    int cores;   /* that compute at the same time, 0 < cores */
     float *grad; /* [adapter->count] */
 };
 
@@ -48,7 +50,9 @@ static int open_workers(Step *s, Error *err) {
                          .adapter = s->adapter,
                          .features = &features};
     int threads = o->threads > 0 ? o->threads : threads_default(), prompts = o->prompts > 0 ? o->prompts : 1;
-    TRY(workers_open(p, s->backend, &n, threads, prompts, &s->workers, err));
+    s->cores = threads;
+    if (o->at_once > 0) prompts = o->at_once < prompts ? o->at_once : prompts;
+    TRY(workers_open(p, s->backend, &n, threads, o->at_once > 0, prompts, &s->workers, err));
     s->grad = calloc(s->adapter->count, sizeof(float));
     return s->grad ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }
@@ -100,8 +104,7 @@ int step_plan(const Step *s, StepPlan *out) {
 }
 
 /* ---- the stages of one prompt, on one worker ---- */
-static int draw_candidates(Worker *w, void *step) {
-    const Step *s = step;
+static int draw_candidates(const Step *s, Worker *w) {
     Candidates *c = &w->candidates;
     PhaseClock clock = phase_start(&w->stats);
     TRY(generate_candidates(w->net.policy, w->text, c, &w->err));
@@ -113,8 +116,7 @@ static int draw_candidates(Worker *w, void *step) {
     return 0;
 }
 
-static int learn(Worker *w, void *step) {
-    const Step *s = step;
+static int learn(const Step *s, Worker *w) {
     Candidates *c = &w->candidates;
     if (c->selection.skip) return 0; /* scores that say nothing add nothing */
     PhaseClock clock = phase_start(&w->stats);
@@ -129,7 +131,7 @@ static int learn(Worker *w, void *step) {
     return 0;
 }
 
-/* ---- what is done prompt by prompt, in their order ---- */
+/* ---- one prompt as a whole ---- */
 static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int prompts, long number, NoiseSource *noise,
                    Error *err) {
     const float *text;
@@ -153,24 +155,56 @@ static int leave_out(Worker *w) {
     return 0;
 }
 
-static int score(const Step *s, Worker *w, RewardSet *rewards, Error *err) {
+static int score(const Step *s, Worker *w, RewardSet *rewards) {
     const StepOptions *o = &s->options;
     Candidates *c = &w->candidates;
     PhaseClock clock = phase_start(&w->stats);
     Pictures pictures = {c->rgb, c->count, c->height, c->width};
     const long faults = reward_set_faults(rewards);
-    const int code = reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, err);
+    const int code = reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, &w->err);
     w->stats.reward_faults = (int)(reward_set_faults(rewards) - faults);
-    if (reward_set_forgive(rewards, code, err)) return leave_out(w);
+    if (reward_set_forgive(rewards, code, &w->err)) return leave_out(w);
     TRY(code);
     c->rewards = rewards->count;
-    TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, err));
+    TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, &w->err));
     statistics_add_rewards(&w->stats, c, rewards->count);
     phase_end(&clock, PHASE_REWARD);
     w->stats.prompts_skipped = c->selection.skip;
     w->stats.prompts_used = !c->selection.skip;
     if (!c->selection.skip) w->stats.weight = o->spread_weight ? select_spread(c->score, &c->selection) : 1;
     return 0;
+}
+
+typedef struct Wave {
+    const Step *step;
+    RewardSet *rewards;
+    Turns turns;
+} Wave;
+
+/* A prompt behind one that failed is given up: its result would not be used. */
+static int run_prompt(Worker *w, void *user) {
+    Wave *wave = user;
+    const Step *s = wave->step;
+    turns_compute(&wave->turns);
+    int code = draw_candidates(s, w);
+    turns_rest(&wave->turns);
+    const bool wanted = turns_score(&wave->turns, (int)(w - s->workers.worker));
+    if (code == 0 && wanted) code = score(s, w, wave->rewards);
+    turns_pass(&wave->turns, code < 0);
+    if (code < 0 || !wanted) return code;
+    turns_compute(&wave->turns);
+    code = learn(s, w);
+    turns_rest(&wave->turns);
+    return code;
+}
+
+/* The prompts of as many workers as there are; rewards score one while others are drawn and learned from. */
+static int run_wave(Step *s, int n, RewardSet *rewards, Error *err) {
+    Wave wave = {.step = s, .rewards = rewards};
+    turns_open(&wave.turns, s->cores < s->workers.count ? s->cores : s->workers.count);
+    const int code = workers_run(&s->workers, n, run_prompt, &wave, err);
+    turns_close(&wave.turns);
+    return code;
 }
 
 static void collect(Step *s, const Worker *w, StepStats *stats) {
@@ -189,9 +223,7 @@ int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSourc
         int m = n - first < all->count ? n - first : all->count;
         Worker *w = all->worker;
         for (int i = 0; i < m; i++) TRY(prepare(s, &w[i], &prompts[first + i], first + i, n, number, noise, err));
-        TRY(workers_run(all, m, draw_candidates, s, err));
-        for (int i = 0; i < m; i++) TRY(score(s, &w[i], rewards, err));
-        TRY(workers_run(all, m, learn, s, err));
+        TRY(run_wave(s, m, rewards, err));
         for (int i = 0; i < m; i++) collect(s, &w[i], stats);
     }
     statistics_finish(stats, n);

@@ -27,7 +27,9 @@ typedef struct StepOptions {
     LearnOptions learn;
     bool mean_keys; /* average over feature keys instead of their sum */
     int threads;
-    int prompts; /* of one update, 0: one. As many are learned from at once as threads and memory allow */
+    int prompts; /* of one update, 0: one */
+    int at_once; /* prompts on their way at the same time, as far as memory allows; 0: as many as threads. More than
+                    threads keep them busy while rewards score */
 } StepOptions;
 
 typedef struct Step Step;

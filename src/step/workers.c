@@ -6,9 +6,8 @@
 #include <string.h>
 
 /* ---- opening ---- */
-static int choose_count(Pipeline *p, Backend *b, const NetworksOptions *o, int threads, int prompts, int *count,
-                        Error *err) {
-    *count = threads < prompts ? threads : prompts;
+static int choose_count(Pipeline *p, Backend *b, const NetworksOptions *o, int most, int *count, Error *err) {
+    *count = most;
     if (*count > MAX_WORKERS) *count = MAX_WORKERS;
     if (*count < 2 || !b->share) {
         *count = 1;
@@ -36,18 +35,18 @@ static int open_all(Pipeline *p, Backend *b, const NetworksOptions *o, int threa
     if (out->count > 1) each.budget = networks_budget(o) / (size_t)out->count;
     for (int i = 0; i < out->count; i++) {
         Worker *w = &out->worker[i];
-        w->threads = threads / out->count;
+        w->threads = threads > out->count ? threads / out->count : 1;
         if (out->count > 1 && !(w->shared = b->share(b, w->threads, err))) return err->code;
         TRY(open_worker(p, w->shared ? w->shared : b, &each, w, err));
     }
     return 0;
 }
 
-int workers_open(Pipeline *p, Backend *b, const NetworksOptions *o, int threads, int prompts, Workers *out,
+int workers_open(Pipeline *p, Backend *b, const NetworksOptions *o, int threads, bool more, int prompts, Workers *out,
                  Error *err) {
     *out = (Workers){0};
     int count;
-    TRY(choose_count(p, b, o, threads, prompts, &count, err));
+    TRY(choose_count(p, b, o, more || prompts < threads ? prompts : threads, &count, err));
     out->worker = calloc((size_t)count, sizeof *out->worker);
     if (!out->worker) return fail(err, DRPO_E_MEMORY, "out of memory");
     out->count = count;

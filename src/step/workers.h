@@ -30,8 +30,11 @@ typedef struct Workers {
     int count;
 } Workers;
 
-/* As many workers as threads, prompts and the budget (o->budget is for all of them) allow, at least one. */
-int workers_open(Pipeline *p, Backend *b, const NetworksOptions *o, int threads, int prompts, Workers *out, Error *err);
+/* As many workers as prompts, the budget (o->budget is for all of them) and, unless `more`, threads allow, at least
+ * one.
+ */
+int workers_open(Pipeline *p, Backend *b, const NetworksOptions *o, int threads, bool more, int prompts, Workers *out,
+                 Error *err);
 void workers_close(Workers *w);
 
 /* Runs stage(worker, user) for the first n workers at the same time; the first error in their order is reported. */

@@ -110,6 +110,7 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
         .mean_keys = config_choice(c, OPT_FEATURE_SUM) == 1,
         .threads = s->threads,
         .prompts = (int)(config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE)),
+        .at_once = (int)config_int(c, OPT_PROMPTS_AT_ONCE),
         .drift = {.kernel = config_choice(c, OPT_KERNEL),
                   .w_pos = (float)config_float(c, OPT_W_POS),
                   .w_neg = (float)config_float(c, OPT_W_NEG),
