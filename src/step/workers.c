@@ -81,8 +81,8 @@ static void *run_task(void *argument) {
     return NULL;
 }
 
-/* Threads live for one stage: starting one costs microseconds, a stage takes tens of milliseconds, and nobody waits in
- * between. The caller is the first worker. */
+/* Threads live for one call: starting one costs microseconds, a prompt takes a tenth of a second and more. The caller
+ * is the first worker. */
 int workers_run(Workers *w, int n, int (*stage)(Worker *worker, void *user), void *user, Error *err) {
     pthread_t thread[MAX_WORKERS];
     bool started[MAX_WORKERS] = {false};

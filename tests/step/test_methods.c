@@ -6,7 +6,7 @@
 #include "check.h"
 #include "format/prompts.h"
 #include "format/safetensors.h"
-#include "step/step.h"
+#include "start_adapter.h"
 
 enum { PROMPTS = 2, K = 6, SIDE = 64 };
 
@@ -37,19 +37,6 @@ static int given_scores(void *user, const char *prompt, const char *metadata, co
     return 0;
 }
 
-static void open_adapter(World *w) {
-    Adapter *known = lora_new(2, 2, "all-linear", &w->err), *start;
-    w->adapter = lora_new(2, 2, "to_k,to_out.0", &w->err);
-    assert_non_null(known);
-    assert_non_null(w->adapter);
-    assert_ok(pipeline_register(w->pipeline, w->adapter, known, &w->err), w->err);
-    assert_ok(lora_allocate(w->adapter, &w->err), w->err);
-    assert_ok(lora_read(lora_path, 1, known, &start, &w->err), w->err);
-    assert_ok(lora_copy(w->adapter, start, &w->err), w->err);
-    lora_free(start);
-    lora_free(known);
-}
-
 static void world_open(World *w) {
     *w = (World){.arena = arena_new()};
     RewardCallback callback = {.name = "given", .fn = given_scores, .user = w};
@@ -57,7 +44,7 @@ static void world_open(World *w) {
     assert_ok(pipeline_open(SOURCE_DIR "/tests/fixtures/tiny-turbo", &w->pipeline, &w->err), w->err);
     w->backend = backend_cpu_new(1, &w->err);
     assert_non_null(w->backend);
-    open_adapter(w);
+    w->adapter = start_adapter(w->pipeline, 2, "to_k,to_out.0", lora_path);
     assert_ok(reward_set_open(specs, 1, &callback, 1, &w->rewards, &w->err), w->err);
     assert_ok(prompts_read(prompt_path, w->arena, &w->prompts, &w->err), w->err);
     assert_ok(safetensors_open(file_path, &w->golden, &w->err), w->err);

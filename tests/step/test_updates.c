@@ -7,7 +7,7 @@
 #include "check.h"
 #include "format/prompts.h"
 #include "format/safetensors.h"
-#include "step/step.h"
+#include "start_adapter.h"
 
 enum { STEPS = 10, PROMPTS = 2, K = 6 };
 
@@ -26,19 +26,6 @@ typedef struct World {
 } World;
 
 static const char *golden(const char *name) { return in_dir(SOURCE_DIR "/tests/golden/updates", name); }
-
-static void open_adapter(World *w) {
-    Adapter *known = lora_new(4, 4, "all-linear", &w->err), *start;
-    w->adapter = lora_new(4, 4, "to_q,to_k,to_v,to_out.0", &w->err);
-    assert_non_null(known);
-    assert_non_null(w->adapter);
-    assert_ok(pipeline_register(w->pipeline, w->adapter, known, &w->err), w->err);
-    assert_ok(lora_allocate(w->adapter, &w->err), w->err);
-    assert_ok(lora_read(golden("lora_init.safetensors"), 1, known, &start, &w->err), w->err);
-    assert_ok(lora_copy(w->adapter, start, &w->err), w->err);
-    lora_free(start);
-    lora_free(known);
-}
 
 static void world_open(World *w, Backend *backend, int chunk) {
     *w = (World){.arena = arena_new(),
@@ -68,7 +55,7 @@ static void world_open(World *w, Backend *backend, int chunk) {
     assert_ok(pipeline_open(SOURCE_DIR "/tests/fixtures/tiny-turbo", &w->pipeline, &w->err), w->err);
     w->backend = backend;
     assert_non_null(w->backend);
-    open_adapter(w);
+    w->adapter = start_adapter(w->pipeline, 4, "to_q,to_k,to_v,to_out.0", golden("lora_init.safetensors"));
     assert_ok(reward_set_open(specs, 1, NULL, 0, &w->rewards, &w->err), w->err);
     assert_ok(noise_open(NOISE_FILE, golden("noise.safetensors"), 0, 4 * 16 * 16, 0, &w->noise, &w->err), w->err);
     assert_ok(prompts_read(golden("prompts.jsonl"), w->arena, &w->prompts, &w->err), w->err);
