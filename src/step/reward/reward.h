@@ -28,6 +28,10 @@ struct Reward {
     atomic_long faults; /* attempts that failed */
     /* scores [pictures->count], written completely. Faults of the reward itself are DRPO_E_REWARD. */
     int (*score)(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *err);
+    /* NULL: not differentiable. images [n,3,height,width] in [-1,1] -> scores [n] and gradient [n,3,height,width],
+     * d(score of a picture)/d(its pixels). For methods that differentiate their reward. Calls come one at a time. */
+    int (*score_gradient)(Reward *r, const Prompt *prompt, const float *images, int n, int height, int width,
+                          float *scores, float *gradient, Error *err);
     void (*destroy)(Reward *r);
     void *state;
 };
