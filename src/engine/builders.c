@@ -58,6 +58,15 @@ Value layer_norm(Graph *g, Value x, Value w, Value b, float eps) {
     return append3(g, OP_LAYER_NORM, (Attr){.eps = eps}, x, w, b);
 }
 
+/* The weight is a factor like any other, so its gradient needs no op of its own. */
+Value rms_norm(Graph *g, Value x, Value w, float eps) {
+    Value h = append1(g, OP_RMS_NORM, (Attr){.eps = eps}, x, (Shape){0});
+    if (!h || !w) return NULL;
+    Shape row = {.rank = h->shape.rank, .dim = {1, 1, 1, 1}};
+    row.dim[row.rank - 1] = shape_count(w->shape);
+    return mul(g, h, reshape(g, w, row));
+}
+
 /* ---- layout ---- */
 Value to_tokens(Graph *g, Value x) {
     Shape s = x ? x->shape : (Shape){0};

@@ -104,6 +104,8 @@ Value attention(Graph *g, Value q, Value k, Value v, int heads, bool causal);
 Value group_norm(Graph *g, Value x, Value w, Value b, int groups, float eps); /* x [N,C,H,W]; w, b [C] */
 Value layer_norm(Graph *g, Value x, Value w, Value b, float eps);             /* over the last dimension of rank 2-3 */
 
+Value rms_norm(Graph *g, Value x, Value w, float eps); /* x / sqrt(mean x^2 + eps) * w over the last dimension */
+
 /* ---- layout ---- */
 Value to_tokens(Graph *g, Value x);                      /* [N,C,H,W] -> [N,H*W,C], no copy */
 Value to_image(Graph *g, Value x, int64_t h, int64_t w); /* [N,H*W,C] -> [N,C,H,W], no copy */

@@ -78,7 +78,10 @@ bool shape_same(Node *n, Shape target, char reason[REASON]) {
     bool norm =
         n->op == OP_GROUP_NORM || n->op == OP_GROUP_NORM_DX || n->op == OP_LAYER_NORM || n->op == OP_LAYER_NORM_DX;
     if (norm && !norm_fits(n, reason)) return false;
+    bool rms = n->op == OP_RMS_NORM || n->op == OP_RMS_NORM_DX;
+    if (rms && (n->shape.rank < 1 || n->shape.rank > 3)) return refuse(reason, "RMS norm takes rank 1-3");
     bool gradient = n->op == OP_ACT_GRAD || n->op == OP_GROUP_NORM_DX || n->op == OP_LAYER_NORM_DX;
+    gradient = gradient || n->op == OP_RMS_NORM_DX;
     if (gradient && !shape_equal(n->in[n->n_in - 1]->shape, n->shape))
         return refuse(reason, "dy must have the shape of x");
     if ((n->op == OP_ACT || n->op == OP_ACT_GRAD) && (unsigned)n->attr.act >= ACT_COUNT)

@@ -44,6 +44,8 @@ typedef struct Param {
     Shape shape;
     const void *data;
     bool trainable;
+    bool stored; /* linear layers keep it in its type and make float32 of a few rows at a time: slower, but a model too
+                    large for float32 fits */
 } Param;
 
 /* Reads `n` elements of a float dtype starting at element `first` as float32. */

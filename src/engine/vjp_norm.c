@@ -2,6 +2,7 @@
  *
  * With h = (x - mean) / sqrt(var + eps) and e = dy * w over the m values that share their statistics:
  *     dx = (e - mean(e) - h mean(e h)) / sqrt(var + eps),  dw = sum dy h,  db = sum dy
+ * RMS norm, h = x / sqrt(mean(x^2) + eps), has no mean to take away: dx = (dy - h mean(dy h)) / sqrt(mean(x^2) + eps).
  * The kernels recompute h from x, which is why no statistics are stored; with a fused SiLU they recompute its input
  * too. */
 #include "engine/vjp.h"
@@ -27,4 +28,8 @@ void vjp_layer_norm(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {
     if (!need[1] && !need[2]) return;
     Shape flat = shape1(2 * shape_count(w->shape));
     cut_weight_and_bias(g, n, vjp_append(g, OP_LAYER_NORM_DWB, n->attr, flat, 2, x, dy), need, dx);
+}
+
+void vjp_rms_norm(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {
+    if (need[0]) dx[0] = vjp_append(g, OP_RMS_NORM_DX, n->attr, n->shape, 2, n->in[0], dy);
 }

@@ -26,6 +26,7 @@ struct Weights {
     char **ignored; /* prefixes */
     int n_ignored;
     char mistake[768];
+    bool stored;
 };
 
 static int by_name(const void *a, const void *b) {
@@ -127,9 +128,16 @@ Param *weights_get(Weights *w, Shape shape, const char *format, ...) {
     Entry *e = entry_find(w, name);
     if (e) e->asked = true;
     if (!check_entry(w, e, name, shape)) return NULL;
-    if (!e->param.name) e->param = (Param){e->tensor->name, e->tensor->dtype, shape, e->tensor->data, false};
+    if (!e->param.name)
+        e->param = (Param){.name = e->tensor->name,
+                           .dtype = e->tensor->dtype,
+                           .shape = shape,
+                           .data = e->tensor->data,
+                           .stored = w->stored && dtype_bytes(e->tensor->dtype) == 2};
     return &e->param;
 }
+
+void weights_keep_stored(Weights *w) { w->stored = true; }
 
 bool weights_has(const Weights *w, const char *format, ...) {
     char name[NAME_LENGTH];

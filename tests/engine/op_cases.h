@@ -124,6 +124,11 @@ static inline Value case_layer_norm(CaseGraph *c) {
     return layer_norm(c->g, x, w, b, 1e-5f);
 }
 
+static inline Value case_rms_norm(CaseGraph *c) {
+    Value x = case_input(c, c->row->a), w = case_param(c, shape1(c->row->a.dim[c->row->a.rank - 1]), 0.5f, 1);
+    return rms_norm(c->g, x, w, 1e-5f);
+}
+
 /* A view alone runs nothing: a product on either side shows a wrong order of elements. */
 static inline Value case_tokens(CaseGraph *c) {
     Value x = case_input(c, c->row->a);
@@ -281,6 +286,9 @@ static const OpCase op_cases[] = {
     {"layer norm", case_layer_norm, .a = S3(2, 5, 12)},
     {"layer norm odd", case_layer_norm, .a = S2(7, 33)},
     {"layer norm large", case_layer_norm, .a = S3(2, 65, 320), .slow = true},
+    {"rms norm", case_rms_norm, .a = S3(2, 5, 12)},
+    {"rms norm odd", case_rms_norm, .a = S2(7, 33)},
+    {"rms norm large", case_rms_norm, .a = S3(2, 65, 320), .slow = true},
     /* layout */
     {"tokens and image", case_tokens, .a = S4(2, 3, 4, 5), .b = S3(2, 20, 3)},
     {"reshape", case_reshape, .a = S3(2, 3, 10), .b = S2(6, 10)},

@@ -26,8 +26,20 @@ void cpu_enter(const CpuBackend *b) {
     if (omp_get_max_threads() != b->threads) omp_set_num_threads(b->threads);
 }
 
+/* bf16 is the upper half of a float32; memcpy because a mapped file's tensors need not be aligned. */
+static void brain_to_float(float *out, const char *from, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, from + 2 * i, 2);
+        uint32_t bits = (uint32_t)half << 16;
+        memcpy(out + i, &bits, 4);
+    }
+}
+
 void cpu_read_weight(const CpuBackend *b, const Param *p, size_t first, size_t n, float *out) {
-    if (p->dtype == DT_F16 && b->simd.half_to_float)
+    if (p->dtype == DT_BF16)
+        brain_to_float(out, (const char *)p->data + 2 * first, n);
+    else if (p->dtype == DT_F16 && b->simd.half_to_float)
         b->simd.half_to_float(out, (const char *)p->data + 2 * first, n);
     else
         dtype_to_f32(p->dtype, p->data, first, n, out);

@@ -28,6 +28,7 @@ Prepare cpu_conv2d, cpu_conv2d_dx, cpu_conv2d_dw;                               
 Prepare cpu_attention, cpu_attention_grad;                                              /* op_attention.c */
 Prepare cpu_group_norm, cpu_group_norm_dx, cpu_group_norm_dwb;                          /* op_group_norm.c */
 Prepare cpu_layer_norm, cpu_layer_norm_dx, cpu_layer_norm_dwb;                          /* op_layer_norm.c */
+Prepare cpu_rms_norm, cpu_rms_norm_dx;
 Prepare cpu_concat, cpu_slice, cpu_pad_axis, cpu_embed, cpu_embed_grad, cpu_upsample,
     cpu_upsample_grad;                /* op_layout.c */
 Prepare cpu_sum_to, cpu_broadcast_to; /* op_reduce.c */
@@ -110,6 +111,10 @@ dnnl_memory_desc_t dnnl_layout(int rank, const int64_t *dims,
 /* 3x3 convolutions by Winograd's method, forward and DX (op_winograd.c) */
 bool cpu_winograd_fits(const CpuBackend *b, const Node *n);
 Prepare cpu_winograd;
+
+/* LINEAR with a weight that stays in its stored type (op_stored.c) */
+bool cpu_is_stored(const Node *n);
+Prepare cpu_linear_stored;
 
 /* A convolution that is a matrix product: 1x1, stride 1, no padding. */
 int cpu_product_of_conv(CpuBackend *b, const Node *n, Kernel *k, Error *err);

@@ -1,4 +1,4 @@
-/* Layer norm over the last dimension and its gradients (equations: simd/norms.c). Rows are independent; the weight's
+/* Layer norm and RMS norm over the last dimension and their gradients (equations: simd/norms.c). Rows are independent; the weight's
  * gradient is summed over chunks of rows in a fixed order. */
 #include <string.h>
 
@@ -49,6 +49,23 @@ static int run_dwb(const Kernel *k, void *out, void *const *in, void *workspace)
     return 0;
 }
 
+static int run_rms(const Kernel *k, void *out, void *const *in, void *workspace) {
+    (void)workspace;
+    const LayerNorm *s = k->state;
+    FOR_ROWS(s) s->b->simd.rms_norm(floats(out) + r * s->c, floats(in[0]) + r * s->c, s->eps, (size_t)s->c);
+    return 0;
+}
+
+static int run_rms_dx(const Kernel *k, void *out, void *const *in, void *workspace) {
+    (void)workspace;
+    const LayerNorm *s = k->state;
+    FOR_ROWS(s) {
+        int64_t at = r * s->c;
+        s->b->simd.rms_norm_dx(floats(out) + at, floats(in[0]) + at, floats(in[1]) + at, s->eps, (size_t)s->c);
+    }
+    return 0;
+}
+
 static int prepare(CpuBackend *b, const Node *n, Kernel *k, int (*run)(const Kernel *, void *, void *const *, void *),
                    Error *err) {
     LayerNorm *s = cpu_state(b, k, sizeof *s, err);
@@ -66,6 +83,8 @@ static int prepare(CpuBackend *b, const Node *n, Kernel *k, int (*run)(const Ker
 
 int cpu_layer_norm(CpuBackend *b, const Node *n, Kernel *k, Error *err) { return prepare(b, n, k, run_forward, err); }
 int cpu_layer_norm_dx(CpuBackend *b, const Node *n, Kernel *k, Error *err) { return prepare(b, n, k, run_dx, err); }
+int cpu_rms_norm(CpuBackend *b, const Node *n, Kernel *k, Error *err) { return prepare(b, n, k, run_rms, err); }
+int cpu_rms_norm_dx(CpuBackend *b, const Node *n, Kernel *k, Error *err) { return prepare(b, n, k, run_rms_dx, err); }
 
 int cpu_layer_norm_dwb(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     TRY(prepare(b, n, k, run_dwb, err));

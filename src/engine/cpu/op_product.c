@@ -94,6 +94,7 @@ static int prepare(CpuBackend *b, const Node *n, Product p, Kernel *k, Error *er
 }
 
 int cpu_linear(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
+    if (cpu_is_stored(n)) return cpu_linear_stored(b, n, k, err);
     Shape w = n->in[1]->shape;
     return prepare(b, n,
                    (Product){.m = rows_of(n->shape),

@@ -151,3 +151,28 @@ void ref_layer_norm_dwb(const Node *n, double *out, double *const *in) {
         group_dwb(&g, out, out + width);
     }
 }
+
+/* 1 / sqrt(mean x^2 + eps) of one row */
+static double rms_scale(const Node *n, const double *x, int64_t width) {
+    double mean = 0;
+    for (int64_t i = 0; i < width; i++) mean += x[i] * x[i] / (double)width;
+    return 1 / sqrt(mean + (double)n->attr.eps);
+}
+
+void ref_rms_norm(const Node *n, double *out, double *const *in) {
+    int64_t width = n->shape.dim[n->shape.rank - 1];
+    for (int64_t row = 0; row < row_count(n); row++) {
+        double scale = rms_scale(n, in[0] + row * width, width);
+        for (int64_t i = row * width; i < (row + 1) * width; i++) out[i] = in[0][i] * scale;
+    }
+}
+
+void ref_rms_norm_dx(const Node *n, double *out, double *const *in) {
+    int64_t width = n->shape.dim[n->shape.rank - 1];
+    for (int64_t row = 0; row < row_count(n); row++) {
+        const double *x = in[0] + row * width, *dy = in[1] + row * width;
+        double scale = rms_scale(n, x, width), mean = 0; /* mean of dy h */
+        for (int64_t i = 0; i < width; i++) mean += dy[i] * x[i] * scale / (double)width;
+        for (int64_t i = 0; i < width; i++) out[row * width + i] = scale * (dy[i] - x[i] * scale * mean);
+    }
+}

@@ -12,6 +12,7 @@ RefKernel ref_linear, ref_linear_dx, ref_linear_dw, ref_matmul;
 RefKernel ref_conv2d, ref_conv2d_dx, ref_conv2d_dw;
 RefKernel ref_attention, ref_attention_grad;
 RefKernel ref_group_norm, ref_group_norm_dx, ref_group_norm_dwb, ref_layer_norm, ref_layer_norm_dx, ref_layer_norm_dwb;
+RefKernel ref_rms_norm, ref_rms_norm_dx;
 RefKernel ref_concat, ref_slice, ref_pad_axis, ref_embed, ref_embed_grad, ref_sum_to, ref_broadcast_to;
 RefKernel ref_upsample2x, ref_upsample2x_grad, ref_pixel_unshuffle, ref_pixel_shuffle, ref_avg_pool, ref_avg_pool_grad,
     ref_pool_std, ref_pool_std_grad;

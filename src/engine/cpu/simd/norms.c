@@ -1,4 +1,4 @@
-/* Group norm and layer norm with their gradients.
+/* Group norm, layer norm and RMS norm with their gradients.
  *
  *     xhat = (x - mean) rstd,   z = w xhat + b,   y = act(z)
  *     dx = rstd (g - mean(g) - xhat mean(g xhat)),   g = w act'(z) dy,   dw = sum act'(z) dy xhat,   db = sum act'(z)
@@ -165,6 +165,35 @@ static void layer_norm_dwb(float *dw, float *db, const float *x, const float *dy
     }
 }
 
+/* ---- RMS norm ---- */
+
+static float dot(const float *a, const float *b, size_t n) {
+    vf s = {0};
+    size_t i = 0;
+    for (; i + W <= n; i += W) s += load(a + i) * load(b + i);
+    float tail = 0;
+    for (; i < n; i++) tail += a[i] * b[i];
+    return sum_lanes(s) + tail;
+}
+
+static float rms_scale(const float *x, float eps, size_t n) {
+    return 1.0f / __builtin_sqrtf(dot(x, x, n) / (float)n + eps);
+}
+
+static void rms_norm_row(float *y, const float *x, float eps, size_t n) {
+    float scale = rms_scale(x, eps, n);
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, load(x + i) * scale);
+    for (; i < n; i++) y[i] = x[i] * scale;
+}
+
+static void rms_norm_dx(float *dx, const float *x, const float *dy, float eps, size_t n) {
+    float scale = rms_scale(x, eps, n), slope = dot(x, dy, n) * scale * scale / (float)n; /* mean(dy h) rstd */
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(dx + i, scale * (load(dy + i) - load(x + i) * slope));
+    for (; i < n; i++) dx[i] = scale * (dy[i] - x[i] * slope);
+}
+
 void PART(norms)(SimdKernels *k) {
     k->shifted_sums = shifted_sums;
     k->normalize = normalize;
@@ -173,4 +202,6 @@ void PART(norms)(SimdKernels *k) {
     k->layer_norm = layer_norm_row;
     k->layer_norm_dx = layer_norm_dx;
     k->layer_norm_dwb = layer_norm_dwb;
+    k->rms_norm = rms_norm_row;
+    k->rms_norm_dx = rms_norm_dx;
 }

@@ -94,6 +94,9 @@ typedef struct SimdKernels {
     /* adds dy xhat to dw, dy to db */
     void (*layer_norm_dwb)(float *dw, float *db, const float *x, const float *dy, float eps, size_t n);
 
+    void (*rms_norm)(float *y, const float *x, float eps, size_t n);
+    void (*rms_norm_dx)(float *dx, const float *x, const float *dy, float eps, size_t n);
+
     /* ---- attention ---- */
     void (*attention)(const AttentionTask *task);
     void (*attention_grad)(const AttentionTask *task); /* writes dq, adds to dk and dv */
