@@ -160,7 +160,7 @@ int child_exchange(Child *c, const char *out, size_t size, size_t *written, doub
             *event = CHILD_LINE;
             return 0;
         }
-        if (c->line_size > CHILD_LINE_MAX) {
+        if (c->line_size > (c->line_max ? c->line_max : CHILD_LINE_MAX)) {
             *event = CHILD_TOO_LONG;
             return 0;
         }
