@@ -38,5 +38,7 @@ bool file_exists(const char *path);
 bool dir_exists(const char *path);
 char *path_join(Arena *a, const char *folder, const char *name);
 void sha256_hex(const void *data, size_t size, char hex[65]);
+/* The same of a file, read piece by piece: models are larger than what should be in memory at a time. */
+int sha256_file(const char *path, char hex[65], Error *err);
 
 #endif

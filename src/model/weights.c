@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
+#include "base/cache.h"
 #include "format/safetensors.h"
 
 enum { NAME_LENGTH = 256, LINE_LENGTH = 65 + 2 + NAME_MAX + 1 };
@@ -195,23 +195,15 @@ size_t weights_count(const Weights *w) { return w->count; }
 
 const SafeTensor *weights_at(const Weights *w, size_t i) { return i < w->count ? &w->parts.tensor[i] : NULL; }
 
-static int hash_file(const char *path, char hex[65], Error *err) {
-    MappedFile file;
-    TRY(file_map(path, &file, err));
-    sha256_hex(file.data, file.size, hex);
-    file_unmap(&file);
-    return 0;
-}
-
 int weights_sha256(const Weights *w, char hex[65], Error *err) {
-    if (w->parts.files == 1) return hash_file(safetensors_path(w->parts.file[0]), hex, err);
+    if (w->parts.files == 1) return cached_sha256(safetensors_path(w->parts.file[0]), hex, err);
     size_t room = (size_t)w->parts.files * LINE_LENGTH + 1, used = 0;
     char *lines = calloc(room, 1);
     if (!lines) return fail(err, DRPO_E_MEMORY, "%s: out of memory", w->parts.path);
     int code = 0;
     for (int i = 0; i < w->parts.files && code == 0; i++) {
         const char *path = safetensors_path(w->parts.file[i]), *slash = strrchr(path, '/');
-        code = hash_file(path, hex, err);
+        code = cached_sha256(path, hex, err);
         if (code == 0) used += (size_t)snprintf(lines + used, room - used, "%s  %s\n", hex, slash ? slash + 1 : path);
     }
     if (code == 0) sha256_hex(lines, used, hex);
