@@ -38,9 +38,10 @@ int geneval_task_parse(const char *metadata, GenevalTask *out, Error *err);
 typedef struct GenevalObject {
     int class;
     double score;
-    double box[4];       /* x1, y1, x2, y2 in pixels, y downwards */
-    int color;           /* as its detector sees it, -1: not said */
-    const uint8_t *mask; /* [H,W] of the picture, not 0 inside; NULL: none */
+    double box[4];        /* x1, y1, x2, y2 in pixels, y downwards */
+    int color;            /* as its detector sees it, -1: not said */
+    const uint32_t *runs; /* mask: lengths of runs outside, inside, outside, ... down the columns; NULL: none */
+    int n_runs;
 } GenevalObject;
 
 typedef struct GenevalOptions {

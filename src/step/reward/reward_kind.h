@@ -39,7 +39,8 @@ typedef struct RewardKind {
     int (*open)(const struct RewardSpec *spec, const RewardContext *context, Reward **out, Error *err);
 } RewardKind;
 
-extern const RewardKind scene_kind, scene_correct_kind, exec_kind, http_kind, https_kind, plugin_kind, callback_kind;
+extern const RewardKind scene_kind, scene_correct_kind, geneval_kind, exec_kind, http_kind, https_kind, plugin_kind,
+    callback_kind;
 
 const RewardKind *reward_kind(int i); /* NULL behind the last */
 /* Options that every reward takes, ended by a NULL key. */
