@@ -15,6 +15,7 @@ enum { MAX_HEADER = 100000000 };
 
 struct SafeFile {
     MappedFile map; /* empty for a file in memory */
+    Arena *owned;   /* of another format's reader, NULL: none */
     char *path;
     json_t *header;         /* owns every name */
     const json_t *metadata; /* part of the header, NULL: none */
@@ -128,17 +129,26 @@ static int read_metadata(SafeFile *f, Error *err) {
     return 0;
 }
 
-/* Fills tensors and by_name from the checked spans. */
-static int index_tensors(SafeFile *f, const Span *spans, const uint8_t *data, Error *err) {
+static int allocate_index(SafeFile *f, Error *err) {
     f->tensors = calloc(f->count + 1, sizeof *f->tensors);
     f->by_name = calloc(f->count + 1, sizeof(SafeTensor *));
     if (!f->tensors || !f->by_name) return fail(err, DRPO_E_MEMORY, "%s: not enough memory for its index", f->path);
+    return 0;
+}
+
+static void sort_names(SafeFile *f) {
+    for (size_t i = 0; i < f->count; i++) f->by_name[i] = &f->tensors[i];
+    qsort(f->by_name, f->count, sizeof *f->by_name, name_order);
+}
+
+/* Fills tensors and by_name from the checked spans. */
+static int index_tensors(SafeFile *f, const Span *spans, const uint8_t *data, Error *err) {
+    TRY(allocate_index(f, err));
     for (size_t i = 0; i < f->count; i++) {
         f->tensors[i] = spans[i].tensor;
         f->tensors[i].data = data + spans[i].begin;
-        f->by_name[i] = &f->tensors[i];
     }
-    qsort(f->by_name, f->count, sizeof *f->by_name, name_order);
+    sort_names(f);
     return 0;
 }
 
@@ -189,14 +199,19 @@ static int parse(SafeFile *f, const uint8_t *bytes, size_t size, Error *err) {
     return read_tensors(f, bytes + 8 + header, size - 8 - header, err);
 }
 
-int safetensors_open_memory(const char *name, const void *data, size_t size, SafeFile **out, Error *err) {
-    *out = NULL;
+static SafeFile *file_new(const char *name, Error *err) {
     SafeFile *f = calloc(1, sizeof *f);
     if (f) f->path = strdup(name);
-    if (!f || !f->path) {
-        safetensors_close(f);
-        return fail(err, DRPO_E_MEMORY, "%s: not enough memory to open it", name);
-    }
+    if (f && f->path) return f;
+    safetensors_close(f);
+    fail(err, DRPO_E_MEMORY, "%s: not enough memory to open it", name);
+    return NULL;
+}
+
+int safetensors_open_memory(const char *name, const void *data, size_t size, SafeFile **out, Error *err) {
+    *out = NULL;
+    SafeFile *f = file_new(name, err);
+    if (!f) return DRPO_E_MEMORY;
     int code = parse(f, data, size, err);
     if (code < 0) {
         safetensors_close(f);
@@ -218,8 +233,40 @@ int safetensors_open(const char *path, SafeFile **out, Error *err) {
     return code;
 }
 
+/* ---- tensors of another format ---- */
+
+static int fill_from(SafeFile *f, const SafeTensor *tensor, size_t n, Error *err) {
+    f->count = n;
+    TRY(allocate_index(f, err));
+    if (n) memcpy(f->tensors, tensor, n * sizeof *tensor);
+    sort_names(f);
+    for (size_t i = 1; i < n; i++)
+        if (name_order(&f->by_name[i - 1], &f->by_name[i]) == 0)
+            return fail(err, DRPO_E_INPUT, "%s: tensor '%s' is there twice", f->path, f->by_name[i]->name);
+    return 0;
+}
+
+int safe_file_from(const char *path, const SafeTensor *tensor, size_t n, Arena *owned, SafeFile **out, Error *err) {
+    *out = NULL;
+    SafeFile *f = file_new(path, err);
+    if (!f) {
+        arena_free(owned);
+        return DRPO_E_MEMORY;
+    }
+    f->owned = owned;
+    int code = fill_from(f, tensor, n, err);
+    if (code == 0)
+        *out = f;
+    else
+        safetensors_close(f);
+    return code;
+}
+
+void safe_file_keep(SafeFile *f, MappedFile map) { f->map = map; }
+
 void safetensors_close(SafeFile *f) {
     if (!f) return;
+    arena_free(f->owned);
     json_decref(f->header);
     free(f->tensors);
     free(f->by_name);

@@ -20,6 +20,9 @@ typedef struct Weights Weights;
  * called so (<stem>.fp16.safetensors); "" or NULL: the plain ones, else those of fp16. */
 int weights_open(const char *folder, const char *stem, Weights **out, Error *err);
 int weights_open_variant(const char *folder, const char *stem, const char *variant, Weights **out, Error *err);
+/* One file, whatever its name: safetensors, or a checkpoint of torch.save, which is read without executing anything
+ * (format/torch_pickle.h). */
+int weights_open_file(const char *path, Weights **out, Error *err);
 /* Weights put together by a reader: `tensor` (in file order, final names) and everything it points to live in the arena
  * or in the files. Takes files and arena over, also on failure. `path` is for messages. */
 typedef struct WeightsParts {
@@ -31,15 +34,21 @@ typedef struct WeightsParts {
     struct Arena *arena;
 } WeightsParts;
 int weights_from(const WeightsParts *parts, Weights **out, Error *err);
-/* safetensors_open, but a git-lfs pointer in place of the file is refused with the command that gets it. */
+/* safetensors_open or torch_pickle_open, by the file's first bytes; a git-lfs pointer in place of the file is refused
+ * with the command that gets it. */
 int weights_map(const char *path, struct SafeFile **out, Error *err);
 void weights_free(Weights *w);
 Param *weights_get(Weights *w, Shape shape, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The same for a tensor of any rank seen as a matrix: its first dimension by all others. */
+Param *weights_get_matrix(Weights *w, int64_t rows, int64_t columns, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Shape of a tensor that nobody knows beforehand; false: there is none of this name, or it has too many dimensions. */
+bool weights_shape(const Weights *w, Shape *out, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool weights_has(const Weights *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void weights_ignore(Weights *w, const char *prefix); /* tensors that are known and not needed, e.g. position_ids */
 /* Linear layers read 16-bit weights that are got from now on in their stored type (Param.stored). */
 void weights_keep_stored(Weights *w);
-const char *weights_mistake(const Weights *w);       /* the first wrong weights_get so far, as a sentence; NULL: none */
+const char *weights_mistake(const Weights *w); /* the first wrong weights_get so far, as a sentence; NULL: none */
 int weights_finish(Weights *w, Error *err);
 /* Name of the first tensor with a value that is infinite or not a number; NULL: all are finite. Reads everything. */
 const char *weights_not_finite(const Weights *w);

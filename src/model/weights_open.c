@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "format/safetensors.h"
+#include "format/torch_pickle.h"
 #include "model/advice.h"
 #include "model/weights.h"
 
@@ -90,7 +91,7 @@ int weights_map(const char *path, SafeFile **out, Error *err) {
         return fail(err, DRPO_E_INPUT,
                     "%s: is a git-lfs pointer, not the weights; run 'git lfs pull' in its repository, or: %s", path,
                     model_advice(path, get));
-    return safetensors_open(path, out, err);
+    return torch_pickle_is(path) ? torch_pickle_open(path, NULL, out, err) : safetensors_open(path, out, err);
 }
 
 /* Opens FILE of the index unless it is open already. */
@@ -175,6 +176,23 @@ int weights_open_variant(const char *folder, const char *stem, const char *varia
     *out = NULL;
     WeightsParts parts = {.arena = arena_new()};
     int code = open_parts(&parts, folder, stem, variant ? variant : "", err);
+    if (code == 0) return weights_from(&parts, out, err);
+    for (int i = 0; i < parts.files; i++) safetensors_close(parts.file[i]);
+    arena_free(parts.arena);
+    return code;
+}
+
+static int open_file_parts(WeightsParts *parts, const char *path, Error *err) {
+    if (parts->arena) parts->path = arena_strdup(parts->arena, path);
+    if (!parts->path) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    TRY(open_one(parts, err));
+    return list_tensors(parts, err);
+}
+
+int weights_open_file(const char *path, Weights **out, Error *err) {
+    *out = NULL;
+    WeightsParts parts = {.arena = arena_new()};
+    int code = open_file_parts(&parts, path, err);
     if (code == 0) return weights_from(&parts, out, err);
     for (int i = 0; i < parts.files; i++) safetensors_close(parts.file[i]);
     arena_free(parts.arena);
