@@ -19,6 +19,7 @@ enum {
     RNG_BOOTSTRAP = 5,
     RNG_NEIGHBOUR = 6,
     RNG_METHOD = 7,
+    RNG_FEATURE = 8,
     RNG_TEST = 99
 };
 

@@ -15,38 +15,18 @@ struct GeneratorPass {
     Backend *backend;
     GeneratorPassOptions options;
     int n_features;
-    Value noise, time, text, added, latents; /* added: NULL but in SDXL */
-    Value *feature, *seed;                   /* [n_features] */
-    Value *grad;                             /* [2 n_pair]: A then B of each pair; NULL where nothing depends on it */
-    float *time_values;                      /* [C0] */
-    float *added_values;                     /* [P + 6 E]: pooled text of the last prompt, sinusoids of the time ids */
-    size_t text_states, pooled;
-    float *staging;     /* padded inputs or one gradient, floats */
-    size_t image_count; /* C*h*w */
+    Value noise, time, latents;
+    TextInputs text;
+    Value *feature, *seed; /* [n_features] */
+    Value *grad;           /* [2 n_pair]: A then B of each pair; NULL where nothing depends on it */
+    float *time_values;    /* [C0] */
+    float *staging;        /* padded inputs or one gradient, floats */
+    size_t image_count;    /* C*h*w */
 };
 
 static Value clean_latents(GeneratorPass *g, const Pipeline *p, Value eps) {
     const OneStep *o = g->options.released_x0 ? &p->released : &p->stock;
     return add(g->graph, affine(g->graph, g->noise, o->z_factor, 0), affine(g->graph, eps, -o->eps_factor, 0));
-}
-
-/* SDXL's time ids as the stock pipeline gives them: original height and width, top and left of the crop, target height
- * and width, all of the picture that is made. Only the pooled text in front of them changes from prompt to prompt. */
-static int append_added(GeneratorPass *g, const Pipeline *p, Error *err) {
-    const UnetConfig *u = &p->unet;
-    g->text_states = (size_t)p->text.tokens * (size_t)p->text.width;
-    g->pooled = (size_t)p->text.pooled;
-    if (!u->added_text_time) return 0;
-    const int height = g->options.height * p->factor, width = g->options.width * p->factor,
-              dim = u->addition_time_embed_dim;
-    const int ids[] = {height, width, 0, 0, height, width};
-    g->added = input(g->graph, "added", DT_F32, shape2(1, u->projection_input_dim));
-    g->added_values = arena_alloc(g->arena, (size_t)u->projection_input_dim * sizeof(float));
-    if (!g->added_values) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
-    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
-        timestep_embedding((float)ids[i], dim, u->flip_sin_to_cos, (float)u->freq_shift,
-                           g->added_values + g->pooled + i * (size_t)dim);
-    return 0;
 }
 
 /* Inputs, UNet, x0 and features; everything before autodiff. */
@@ -57,14 +37,13 @@ static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
     int time_width = p->unet.channels[0];
     g->noise = input(g->graph, "noise", DT_F32, shape4(o->batch, p->unet.in_channels, o->height, o->width));
     g->time = input(g->graph, "time", DT_F32, shape2(1, time_width));
-    g->text = input(g->graph, "text", DT_F32, shape3(1, p->text.tokens, p->text.width));
     g->time_values = arena_alloc(g->arena, (size_t)time_width * sizeof(float));
     if (!g->time_values) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
     timestep_embedding(one->timestep, time_width, p->unet.flip_sin_to_cos, (float)p->unet.freq_shift, g->time_values);
 
-    TRY(append_added(g, p, err));
+    TRY(text_inputs_append(g->graph, p, o->height * p->factor, o->width * p->factor, &g->text, err));
     Value scaled = affine(g->graph, g->noise, one->input_scale, 0);
-    Value eps = unet_build(&build, &p->unet, scaled, g->time, g->text, g->added);
+    Value eps = unet_build(&build, &p->unet, scaled, g->time, g->text.text, g->text.added);
     g->latents = output(g->graph, clean_latents(g, p, eps), "latents");
     TRY(graph_check(g->graph, err));
     if (!o->features) return 0;
@@ -73,7 +52,9 @@ static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
     g->feature = arena_alloc(g->arena, (size_t)g->n_features * sizeof(Value));
     g->seed = arena_alloc(g->arena, (size_t)g->n_features * sizeof(Value));
     if (!g->feature || !g->seed) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
-    TRY(o->features->build(o->features->maps, &build, g->latents, g->feature, err));
+    FeatureInputs in = {.pipeline = p, .latents = g->latents, .text = g->text.text, .added = g->text.added};
+    TRY(o->features->build(o->features->maps, &build, &in, g->feature, err));
+    if (in.draws) return fail(err, DRPO_E_INTERNAL, "a feature map that draws stands behind the generator");
     for (int i = 0; i < g->n_features; i++) g->feature[i] = output(g->graph, g->feature[i], "feature");
     return graph_check(g->graph, err);
 }
@@ -190,11 +171,7 @@ static void write_padded(GeneratorPass *g, Value node, const float *rows, size_t
 
 int generator_pass_forward(GeneratorPass *g, const float *text, const float *noise, int count, Error *err) {
     plan_write(g->plan, g->time, g->time_values);
-    plan_write(g->plan, g->text, text);
-    if (g->added) {
-        memcpy(g->added_values, text + g->text_states, g->pooled * sizeof(float));
-        plan_write(g->plan, g->added, g->added_values);
-    }
+    text_inputs_write(g->plan, &g->text, text);
     write_padded(g, g->noise, noise, g->image_count, count, false);
     return plan_run_forward(g->plan, err);
 }

@@ -10,14 +10,7 @@
 #define DRPO_MODEL_GENERATOR_PASS_H
 
 #include "engine/backend.h"
-#include "model/pipeline.h"
-
-/* Appends feature nodes [N,tokens,dim] for clean latents [N,C,h,w]; `out` has room for `count`. */
-typedef struct FeatureBuilder {
-    int (*build)(const void *maps, Build *b, Value latents, Value *out, Error *err);
-    const void *maps;
-    int count; /* feature keys */
-} FeatureBuilder;
+#include "model/feature_builder.h"
 
 typedef struct GeneratorPassOptions {
     int batch, height, width; /* images per run, latent size */

@@ -13,7 +13,15 @@
 
 enum { MAX_KEYS = 64, NAME_LENGTH = 96, LATENT = -2, STEM = -1, STAGE_END = 1 << 20 };
 
-typedef enum Pooling { POOL_NONE, POOL_MEAN, POOL_DEVIATION, POOL_PATCH } Pooling;
+typedef enum Pooling {
+    POOL_NONE,
+    POOL_MEAN,
+    POOL_DEVIATION,
+    POOL_PATCH,
+    POOL_SQUARES,
+    POOL_NORM,
+    POOL_NORM_EPS
+} Pooling;
 
 /* Where in the network a key's map lies: stage LATENT, STEM or 0.., block b or STAGE_END (after the stage's norm). */
 typedef struct Key {
@@ -47,8 +55,23 @@ static bool parse_map(const char *name, const LatentResnetConfig *c, Key *key) {
     return true;
 }
 
+/* Keys whose names are whole: mean of squares of the latents, and its root. */
+static bool parse_norm(const char *text, Key *key) {
+    static const struct {
+        const char *name;
+        Pooling pooling;
+    } norms[] = {{"input_x2_mean", POOL_SQUARES}, {"latent_norm", POOL_NORM}, {"norm_x", POOL_NORM_EPS}};
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++)
+        if (strcmp(text, norms[i].name) == 0) {
+            *key = (Key){LATENT, STAGE_END, norms[i].pooling, 0};
+            return true;
+        }
+    return false;
+}
+
 static bool parse_key(const char *text, const LatentResnetConfig *c, Key *key) {
     char map[NAME_LENGTH];
+    if (parse_norm(text, key)) return true;
     if (strlen(text) >= sizeof map) return false;
     strcpy(map, text);
     static const struct {
@@ -81,7 +104,7 @@ static int unknown_key(const LatentResnetConfig *c, const char *key, Error *err)
         err, DRPO_E_INPUT,
         "feature key '%s' is unknown; maps: latent, conv1, layer1..layer%d, layer<n>_blk<b> (blocks per layer: %s); "
         "each plain or with _mean, _std, or for cells of q x q, q >= 2: _mean_<q>, _std_<q>, _patch_<q> (all its "
-        "numbers)",
+        "numbers); and input_x2_mean, norm_x, latent_norm",
         key, c->stages, blocks);
 }
 
@@ -99,6 +122,40 @@ static int cell_error(const char *key, int cell, int64_t height, int64_t width, 
                 (long long)height, (long long)width);
 }
 
+/* sqrt(mean x^2 + eps) is the deviation of x and -x together; two of each make a square. */
+static Value norm_of(Graph *g, Value map, float eps) {
+    const int64_t height = map->shape.dim[2], width = map->shape.dim[3];
+    Value x = to_tokens(g, map), pair = concat(g, x, affine(g, x, -1, 0), 1);
+    return pool_std(g, to_image(g, concat(g, pair, pair, 1), 2 * height, 2 * width), 2 * (int)width, eps, false);
+}
+
+/* Every stride-th row and column: one channel in stride^2 of the cells laid out as channels. */
+static Value subsample(Graph *g, Value map, int stride) {
+    const int64_t channels = map->shape.dim[1], cell = (int64_t)stride * stride;
+    Value cells = pixel_unshuffle(g, map, stride), picked = NULL;
+    for (int64_t c = 0; cells && c < channels; c++) {
+        Value one = slice(g, cells, 1, c * cell, 1);
+        picked = picked ? concat(g, picked, one, 1) : one;
+    }
+    return picked;
+}
+
+/* Norms and strides: what only raw latents have. */
+static Value latent_special(Resnet *r, Value map, const Key *key) {
+    Graph *g = r->b->g;
+    const int64_t n = map->shape.dim[0], channels = map->shape.dim[1];
+    const float positions = (float)(map->shape.dim[2] * map->shape.dim[3]);
+    if (key->pooling == POOL_NONE) return to_tokens(g, subsample(g, map, r->c->latent_stride));
+    if (key->pooling != POOL_SQUARES) return to_tokens(g, norm_of(g, map, key->pooling == POOL_NORM ? 1e-30f : 1e-6f));
+    Value squares = sum_to(g, act(g, map, ACT_SQUARE), shape4(n, channels, 1, 1));
+    return to_tokens(g, affine(g, squares, 1 / positions, 0));
+}
+
+static bool is_special(const Resnet *r, const Key *key) {
+    return key->pooling >= POOL_SQUARES ||
+           (key->stage == LATENT && key->pooling == POOL_NONE && r->c->latent_stride > 1);
+}
+
 /* map [N,C,H,W] -> [N,tokens,C] */
 static int pool(Resnet *r, Value map, const Key *key, const char *text, Value *out, Error *err) {
     Graph *g = r->b->g;
@@ -106,6 +163,11 @@ static int pool(Resnet *r, Value map, const Key *key, const char *text, Value *o
     if (!map) return 0; /* a mistake that graph_check reports */
     int64_t n = map->shape.dim[0], channels = map->shape.dim[1], height = map->shape.dim[2], width = map->shape.dim[3];
     int cell = key->cell ? key->cell : (int)width;
+    if (is_special(r, key)) {
+        if (key->pooling >= POOL_NORM && height != width) return cell_error(text, 0, height, width, err);
+        *out = latent_special(r, map, key);
+        return 0;
+    }
     bool fits = height % cell == 0 && width % cell == 0 && (key->cell || height == width);
     Value pooled = map;
     if (key->pooling == POOL_MEAN && !key->cell && !fits)

@@ -12,6 +12,7 @@ typedef struct LatentResnetConfig {
     float norm_eps, std_eps;
     bool std_floor; /* sqrt(max(var, eps)) (the embedded networks) instead of sqrt(max(var,0) + eps) (published) */
     int groups[RESNET_MAX_STAGES];
+    int latent_stride; /* the key "latent": every so many rows and columns; 0 and 1: all */
 } LatentResnetConfig;
 
 int latent_resnet_config_read(const char *path, LatentResnetConfig *c, Error *err);

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "model/unet_blocks.h"
 
@@ -19,6 +20,9 @@ typedef struct Unet {
     Value text;
     Value skip[MAX_SKIPS]; /* stack of the down half's results */
     int skips;
+    const char *const *wanted; /* [taps] names of blocks whose outputs are asked for; NULL: the network's own */
+    int taps, taken;
+    Value *tap;
 } Unet;
 
 void timestep_embedding(float t, int dim, bool flip_sin_to_cos, float freq_shift, float *out) {
@@ -113,19 +117,63 @@ static bool sizes_fit(const Unet *u, Value latents, Value added) {
     return false;
 }
 
-Value unet_build(Build *b, const UnetConfig *c, Value latents, Value time, Value text, Value added) {
-    Graph *g = b->g;
-    Unet u = {.b = b, .c = c, .text = text};
-    if (!latents || !sizes_fit(&u, latents, added)) return NULL;
-    Value temb = embedding_mlp(&u, time, "time_embedding");
-    if (added) temb = add(g, temb, embedding_mlp(&u, added, "add_embedding"));
-    u.temb = act(g, temb, c->act);
+/* Names a block's output and hands it to whoever asked for it; false: nobody wants what comes behind. */
+static bool tap(Unet *u, Value x, const char *name) {
+    set_name(u->b->g, x, "%s", name);
+    for (int i = 0; i < u->taps; i++)
+        if (strcmp(u->wanted[i], name) == 0) {
+            u->tap[i] = x;
+            u->taken++;
+        }
+    return !u->wanted || u->taken < u->taps;
+}
 
+/* Up to the last block that is wanted; NULL when that comes before the end. */
+static Value run_blocks(Unet *u, Value x) {
+    char name[NAME_LENGTH / 2];
+    const int blocks = u->c->blocks;
+    for (int i = 0; i < blocks; i++) {
+        snprintf(name, sizeof name, "down_blocks.%d", i);
+        x = down_block(u, x, i);
+        if (!tap(u, x, name)) return NULL;
+    }
+    x = mid_block(u, x);
+    if (!tap(u, x, "mid_block")) return NULL;
+    for (int i = 0; i < blocks; i++) {
+        snprintf(name, sizeof name, "up_blocks.%d", i);
+        x = up_block(u, x, i);
+        if (!tap(u, x, name)) return NULL;
+    }
+    return x;
+}
+
+static Value run(Unet *u, Value latents, Value time, Value added) {
+    const UnetConfig *c = u->c;
+    Build *b = u->b;
+    Graph *g = b->g;
+    if (!latents || !sizes_fit(u, latents, added)) return NULL;
+    Value temb = embedding_mlp(u, time, "time_embedding");
+    if (added) temb = add(g, temb, embedding_mlp(u, added, "add_embedding"));
+    u->temb = act(g, temb, c->act);
     Value x = layer_conv(b, latents, c->channels[0], 3, 1, pad_same(1), true, "conv_in");
-    push(&u, x);
-    for (int i = 0; i < c->blocks; i++) x = set_name(g, down_block(&u, x, i), "down_blocks.%d", i);
-    x = set_name(g, mid_block(&u, x), "mid_block");
-    for (int i = 0; i < c->blocks; i++) x = set_name(g, up_block(&u, x, i), "up_blocks.%d", i);
-    x = act(g, layer_group_norm(b, x, c->norm_groups, c->norm_eps, "conv_norm_out"), c->act);
+    push(u, x);
+    return run_blocks(u, x);
+}
+
+Value unet_build(Build *b, const UnetConfig *c, Value latents, Value time, Value text, Value added) {
+    Unet u = {.b = b, .c = c, .text = text};
+    Value x = run(&u, latents, time, added);
+    x = act(b->g, layer_group_norm(b, x, c->norm_groups, c->norm_eps, "conv_norm_out"), c->act);
     return layer_conv(b, x, c->out_channels, 3, 1, pad_same(1), true, "conv_out");
+}
+
+void unet_hidden(Build *b, const UnetConfig *c, Value latents, Value time, Value text, Value added,
+                 const char *const *names, int n, Value *out) {
+    Unet u = {.b = b, .c = c, .text = text, .wanted = names, .taps = n, .tap = out};
+    memset(out, 0, (size_t)n * sizeof *out);
+    run(&u, latents, time, added);
+    for (int i = 0; i < n; i++)
+        if (!out[i])
+            graph_mistake(b->g, "unet: there is no block '%s'; blocks: down_blocks.0..%d, mid_block, up_blocks.0..%d",
+                          names[i], c->blocks - 1, c->blocks - 1);
 }

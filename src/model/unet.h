@@ -38,5 +38,9 @@ void timestep_embedding(float t, int dim, bool flip_sin_to_cos, float freq_shift
 /* latents [N,4,h,w]; time [1,C0] sinusoids; text [N|1,T,D]; added [N|1,P] (pooled text | time id sinusoids) or NULL
  * -> noise [N,4,h,w]. Names in the file are taken under "" (the component's own file). */
 Value unet_build(Build *b, const UnetConfig *c, Value latents, Value time, Value text, Value added);
+/* Outputs of blocks by their diffusers names ("down_blocks.2", "mid_block", "up_blocks.0"), as forward hooks see them;
+ * nothing behind the last of them is built. An unknown name is the graph's mistake. */
+void unet_hidden(Build *b, const UnetConfig *c, Value latents, Value time, Value text, Value added,
+                 const char *const *names, int n, Value *out);
 
 #endif

@@ -17,10 +17,11 @@ static void *take(Parts *p, size_t bytes) {
     return at;
 }
 
-static void lay_out(Candidates *c, Parts *p) {
+static void lay_out(Candidates *c, bool redraws, Parts *p) {
     size_t k = (size_t)c->count;
     c->noise = take(p, k * c->latent_count * sizeof(float));
     c->latents = take(p, k * c->latent_count * sizeof(float));
+    if (c->features > c->behind) c->base = take(p, k * c->latent_count * sizeof(float));
     c->rgb = take(p, k * (size_t)c->height * (size_t)c->width * 3);
     c->raw = take(p, MAX_REWARDS * k * sizeof(float));
     c->score = take(p, k * sizeof(double));
@@ -30,24 +31,42 @@ static void lay_out(Candidates *c, Parts *p) {
         f->policy = take(p, bytes);
         f->reference = take(p, bytes);
         f->grad = take(p, bytes);
+        if (redraws && i >= c->behind - 1 && i < c->features - 1) f->anchors = take(p, bytes);
     }
 }
 
+static int count_features(Candidates *c, const CandidatePasses *passes, Error *err) {
+    int n = 0, tokens, dim;
+    while (generator_pass_feature(passes->policy, n, &tokens, &dim) == 0) n++;
+    c->behind = c->features = n;
+    while (passes->aside && latent_pass_feature(passes->aside, c->features - n, &tokens, &dim) == 0) c->features++;
+    if (c->features > MAX_FEATURE_KEYS)
+        return fail(err, DRPO_E_USAGE, "--features: %d keys; at most %d", c->features, MAX_FEATURE_KEYS);
+    for (int i = 0; i < n; i++) {
+        FeatureSet *f = candidates_behind(c, i);
+        generator_pass_feature(passes->policy, i, &f->tokens, &f->dim);
+    }
+    for (int i = 0; i < c->features - n; i++) {
+        FeatureSet *f = &c->feature[n - 1 + i];
+        latent_pass_feature(passes->aside, i, &f->tokens, &f->dim);
+    }
+    return 0;
+}
+
+FeatureSet *candidates_behind(Candidates *c, int i) { return &c->feature[i == c->behind - 1 ? c->features - 1 : i]; }
+
 int candidates_allocate(Candidates *c, int count, size_t latent_count, int height, int width,
-                        const GeneratorPass *policy, Error *err) {
+                        const CandidatePasses *passes, Error *err) {
     *c = (Candidates){.count = count, .latent_count = latent_count, .height = height, .width = width};
-    while (c->features < MAX_FEATURE_KEYS &&
-           generator_pass_feature(policy, c->features, &c->feature[c->features].tokens, &c->feature[c->features].dim) ==
-               0)
-        c->features++;
+    TRY(count_features(c, passes, err));
     Parts parts = {0};
-    lay_out(c, &parts);
+    lay_out(c, passes->redraws, &parts);
     c->bytes = parts.used;
     c->block = aligned_alloc(64, c->bytes);
     if (!c->block) return fail(err, DRPO_E_MEMORY, "cannot allocate %zu MiB for %d candidates", c->bytes >> 20, count);
     memset(c->block, 0, c->bytes);
     parts = (Parts){.base = c->block};
-    lay_out(c, &parts);
+    lay_out(c, passes->redraws, &parts);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/rng.h"
 #include "model/generator_pass.h"
+#include "model/latent_pass.h"
 #include "step/step_types.h"
 
 typedef struct Candidates {
@@ -12,6 +13,7 @@ typedef struct Candidates {
     int height, width;   /* of the pictures */
     float *noise;        /* [K,C,h,w] */
     float *latents;      /* [K,C,h,w] clean latents of the policy */
+    float *base;         /* [K,C,h,w] of the base on the same noise; NULL without maps aside */
     uint8_t *rgb;        /* [K,H,W,3] */
     float *raw;          /* [rewards,K] */
     double *score;       /* [K] ensemble */
@@ -19,15 +21,25 @@ typedef struct Candidates {
     RngKey draw;         /* of this prompt and update, for what a method draws */
     Selection selection;
     FeatureSet feature[MAX_FEATURE_KEYS];
-    int features;
-    void *block; /* owner of all arrays above */
+    int features, behind; /* all; those behind the generator: the first, and the last where it is the anchor */
+    void *block;          /* owner of all arrays above */
     size_t bytes;
 } Candidates;
 
-/* Sizes come from the planned policy pass; one allocation. */
+/* What the features are sized by. */
+typedef struct CandidatePasses {
+    const GeneratorPass *policy;
+    const LatentPass *aside; /* may be NULL */
+    bool redraws;            /* anchors have features of their own */
+} CandidatePasses;
+
+/* One allocation. */
 int candidates_allocate(Candidates *c, int count, size_t latent_count, int height, int width,
-                        const GeneratorPass *policy, Error *err);
+                        const CandidatePasses *passes, Error *err);
 void candidates_free(Candidates *c);
+
+/* The set that the generator's i-th key fills: the anchor is its last key and the last of all. */
+FeatureSet *candidates_behind(Candidates *c, int i);
 
 /* Mean pairwise RMS distance of the latents. */
 double candidates_diversity(const Candidates *c);

@@ -92,7 +92,7 @@ static int check_feature(const FeatureSet *set, int candidates, const Selection 
     if (opt->lambda_ref > 0 && !set->reference)
         return fail(err, DRPO_E_INTERNAL,
                     "drift: the reference term is on but a feature key has no reference features");
-    if (sel->skip || sel->n_pos < 1 || sel->n_neg < 1)
+    if (sel->skip || sel->n_pos + set->data_pos < 1 || sel->n_neg + set->data_neg < 1)
         return fail(err, DRPO_E_INTERNAL, "drift: called for a prompt without selected candidates");
     for (int k = 0; k < sel->n_pos + sel->n_neg; k++) {
         const int chosen = k < sel->n_pos ? sel->pos[k] : sel->neg[k - sel->n_pos];
@@ -102,19 +102,57 @@ static int check_feature(const FeatureSet *set, int candidates, const Selection 
     return 0;
 }
 
-static int open_terms(const FeatureSet *set, size_t samples, const Selection *sel, const DriftOptions *opt,
-                      Term term[2], Error *err) {
+/* The rows of one key: samples, their references, anchors of their own, given pictures; a row's first index, or where
+ * it would be. */
+typedef struct Rows {
+    const float *base[4];
+    size_t count[4];
+    int segments;
+    size_t reference, anchors, data;
+} Rows;
+
+static size_t add_segment(Rows *r, const float *base, size_t count) {
+    size_t first = 0;
+    for (int k = 0; k < r->segments; k++) first += r->count[k];
+    if (!base || !count) return first;
+    r->base[r->segments] = base;
+    r->count[r->segments++] = count;
+    return first;
+}
+
+static Rows collect_rows(const FeatureSet *set, size_t samples, const DriftOptions *opt) {
+    Rows r = {0};
+    const size_t given = (size_t)(set->data_pos + set->data_neg) * (size_t)set->tokens;
+    add_segment(&r, set->policy, samples);
+    r.reference = add_segment(&r, opt->lambda_ref > 0 ? set->reference : NULL, samples);
+    r.anchors = set->anchors ? add_segment(&r, set->anchors, samples) : 0; /* else the samples themselves */
+    r.data = add_segment(&r, set->data, given);
+    return r;
+}
+
+static void add_image(Term *t, size_t first, size_t tokens, double weight, bool positive) {
+    for (size_t i = 0; i < tokens; i++) term_add(t, first + i, weight, positive, -1);
+}
+
+static int open_terms(const FeatureSet *set, const Rows *rows, size_t samples, const Selection *sel,
+                      const DriftOptions *opt, Term term[2], Error *err) {
     const size_t tokens = (size_t)set->tokens;
-    TRY(term_open(&term[0], samples, samples, err));
+    /* Columns are the first rows: up to the last that takes part. */
+    const size_t given = (size_t)(set->data_pos + set->data_neg) * tokens;
+    const size_t columns = given ? rows->data + given : rows->anchors + samples;
+    TRY(term_open(&term[0], columns, samples, err));
     for (int k = 0; k < sel->n_neg; k++)
-        for (size_t i = 0; i < tokens; i++) term_add(&term[0], (size_t)sel->neg[k] * tokens + i, opt->w_neg, false, -1);
+        add_image(&term[0], rows->anchors + (size_t)sel->neg[k] * tokens, tokens, opt->w_neg, false);
     for (int k = 0; k < sel->n_pos; k++)
-        for (size_t i = 0; i < tokens; i++) term_add(&term[0], (size_t)sel->pos[k] * tokens + i, opt->w_pos, true, -1);
+        add_image(&term[0], rows->anchors + (size_t)sel->pos[k] * tokens, tokens, opt->w_pos, true);
+    for (int k = 0; k < set->data_pos + set->data_neg; k++)
+        add_image(&term[0], rows->data + (size_t)k * tokens, tokens, k < set->data_pos ? opt->w_pos : opt->w_neg,
+                  k < set->data_pos);
     if (opt->lambda_ref <= 0) return 0;
     TRY(term_open(&term[1], 2 * samples, samples, err));
     for (size_t i = 0; i < samples; i++) {
         term_add(&term[1], i, opt->w_ref_neg, false, (ptrdiff_t)i);
-        term_add(&term[1], samples + i, opt->w_ref, true, opt->mask_reference ? (ptrdiff_t)i : -1);
+        term_add(&term[1], rows->reference + i, opt->w_ref, true, opt->mask_reference ? (ptrdiff_t)i : -1);
     }
     return 0;
 }
@@ -141,13 +179,12 @@ int drift_feature(const FeatureSet *set, int candidates, const Selection *sel, c
                   DriftResult *pref, DriftResult *ref, Error *err) {
     TRY(check_feature(set, candidates, sel, opt, err));
     const size_t samples = (size_t)candidates * (size_t)set->tokens;
-    const float *base[2] = {set->policy, set->reference};
-    const size_t count[2] = {samples, samples};
+    const Rows rows = collect_rows(set, samples, opt);
     Cloud cloud;
-    TRY(cloud_open(&cloud, opt->lambda_ref > 0 ? 2 : 1, base, count, (size_t)set->dim, threads, err));
+    TRY(cloud_open(&cloud, rows.segments, rows.base, rows.count, (size_t)set->dim, threads, err));
     Term term[2] = {{0}, {0}};
     DriftResult local[2];
-    int code = open_terms(set, samples, sel, opt, term, err);
+    int code = open_terms(set, &rows, samples, sel, opt, term, err);
     if (code == 0) code = run_terms(set, &cloud, opt, term, pref ? pref : &local[0], ref ? ref : &local[1], err);
     term_close(&term[0]);
     term_close(&term[1]);

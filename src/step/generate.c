@@ -27,8 +27,10 @@ int generate_candidates(GeneratorPass *policy, const float *text, Candidates *c,
         Chunk at = chunk_at(policy, c, first);
         TRY(forward(policy, text, c, at, err));
         generator_pass_latents(policy, c->latents + (size_t)first * c->latent_count, at.count);
-        for (int i = 0; i < c->features; i++)
-            generator_pass_features(policy, i, feature_rows(&c->feature[i], c->feature[i].policy, first), at.count);
+        for (int i = 0; i < c->behind; i++) {
+            const FeatureSet *f = candidates_behind(c, i);
+            generator_pass_features(policy, i, feature_rows(f, f->policy, first), at.count);
+        }
     }
     return 0;
 }
@@ -37,9 +39,11 @@ int generate_reference(GeneratorPass *reference, const float *text, Candidates *
     for (int first = 0; first < c->count; first += generator_pass_batch(reference)) {
         Chunk at = chunk_at(reference, c, first);
         TRY(forward(reference, text, c, at, err));
-        for (int i = 0; i < c->features; i++)
-            generator_pass_features(reference, i, feature_rows(&c->feature[i], c->feature[i].reference, first),
-                                    at.count);
+        if (c->base) generator_pass_latents(reference, c->base + (size_t)first * c->latent_count, at.count);
+        for (int i = 0; i < c->behind; i++) {
+            const FeatureSet *f = candidates_behind(c, i);
+            generator_pass_features(reference, i, feature_rows(f, f->reference, first), at.count);
+        }
     }
     return 0;
 }
@@ -49,7 +53,10 @@ int generate_gradient(GeneratorPass *policy, const float *text, Candidates *c, b
     for (int first = 0; first < c->count; first += generator_pass_batch(policy)) {
         Chunk at = chunk_at(policy, c, first);
         if (!held) TRY(forward(policy, text, c, at, err));
-        for (int i = 0; i < c->features; i++) seeds[i] = feature_rows(&c->feature[i], c->feature[i].grad, first);
+        for (int i = 0; i < c->behind; i++) {
+            const FeatureSet *f = candidates_behind(c, i);
+            seeds[i] = feature_rows(f, f->grad, first);
+        }
         TRY(generator_pass_backward(policy, seeds, at.count, grad, err));
     }
     return 0;

@@ -108,7 +108,7 @@ int losses_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c
         stats->pref_loss += loss;
         if (anchored) weight = 0;
     }
-    add_latent_l2(weight, c, latents, stats);
+    if (weight > 0) add_latent_l2(weight, c, latents, stats);
     if (o->learn.keep.anchor > 0) keep_anchor(latents, c->count, y, &o->learn.keep);
     return 0;
 }

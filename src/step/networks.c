@@ -4,6 +4,7 @@
 #include <string.h>
 
 static const size_t default_budget = (size_t)1 << 30;
+static const size_t aside_goal = (size_t)256 << 20; /* what maps that stand aside should do with */
 enum { DECODE_PIXELS = 1 << 16 }; /* pictures per decoder run: about this many pixels keep its layers near the cache */
 
 static GeneratorPassOptions policy_options(const NetworksOptions *o, int batch, size_t budget) {
@@ -17,12 +18,29 @@ static GeneratorPassOptions policy_options(const NetworksOptions *o, int batch, 
                                   .budget = budget};
 }
 
+/* One picture decides how much is recomputed: what fits a budget is taken, else the least that is possible. */
+static LatentPassOptions aside_options(const NetworksOptions *o, int batch, size_t budget) {
+    return (LatentPassOptions){.batch = batch,
+                               .height = o->height,
+                               .width = o->width,
+                               .features = o->aside,
+                               .backward = true,
+                               .budget = budget,
+                               .tight = true};
+}
+
 size_t networks_budget(const NetworksOptions *o) { return o->budget ? o->budget : default_budget; }
 
 int networks_measure(Pipeline *p, Backend *b, const NetworksOptions *o, size_t *bytes, Error *err) {
     int batch = o->chunk && o->chunk < o->candidates ? o->chunk : o->candidates;
     GeneratorPassOptions policy = policy_options(o, batch, 0);
-    return generator_pass_measure(p, b, &policy, bytes, err);
+    TRY(generator_pass_measure(p, b, &policy, bytes, err));
+    if (!o->aside->count) return 0;
+    size_t aside;
+    LatentPassOptions one = aside_options(o, 1, aside_goal);
+    TRY(latent_pass_measure(p, b, &one, &aside, err));
+    *bytes += aside;
+    return 0;
 }
 
 /* Halves the chunk until its activations fit; at one candidate the planner recomputes, or says that even that is not
@@ -41,6 +59,20 @@ static int choose_chunk(Pipeline *p, Networks *n, const NetworksOptions *o, Erro
     return 0;
 }
 
+/* As many candidates at once as the goal has room for; a single one is recomputed as far as it must be. */
+static int plan_aside(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
+    const size_t goal = o->budget && o->budget < aside_goal ? o->budget : aside_goal;
+    int batch = o->candidates;
+    for (; batch > 1; batch = (batch + 1) / 2) {
+        size_t bytes;
+        LatentPassOptions some = aside_options(o, batch, 0);
+        TRY(latent_pass_measure(p, n->backend, &some, &bytes, err));
+        if (bytes <= goal) break;
+    }
+    LatentPassOptions aside = aside_options(o, batch, goal);
+    return latent_pass_new(p, n->backend, &aside, &n->aside, err);
+}
+
 static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
     /* A chunk that someone asked for is taken as it is unless a budget is given too. */
     size_t budget = o->budget ? o->budget : n->chunk == 1 ? default_budget : 0;
@@ -52,6 +84,7 @@ static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error
         reference.backward = false;
         TRY(generator_pass_new(p, n->backend, &reference, &n->reference, err));
     }
+    if (o->aside->count) TRY(plan_aside(p, n, o, err));
     int pixels = o->height * o->width * p->factor * p->factor, batch = DECODE_PIXELS / pixels;
     if (batch > o->candidates) batch = o->candidates;
     return decode_pass_new(p, n->backend, batch > 1 ? batch : 1, o->height, o->width, &n->decode, err);
@@ -63,6 +96,7 @@ static int bind_memory(Networks *n, Error *err) {
     size_t policy = generator_pass_bytes(n->policy);
     n->shared_bytes = decode_pass_bytes(n->decode);
     if (n->reference) n->shared_bytes = max_size(n->shared_bytes, generator_pass_bytes(n->reference));
+    if (n->aside) n->shared_bytes = max_size(n->shared_bytes, latent_pass_bytes(n->aside));
     if (n->held)
         n->held_bytes = policy;
     else
@@ -75,6 +109,7 @@ static int bind_memory(Networks *n, Error *err) {
                     (n->held_bytes + n->shared_bytes) >> 20);
     TRY(generator_pass_bind(n->policy, n->held ? n->held_memory : n->shared_memory, err));
     if (n->reference) TRY(generator_pass_bind(n->reference, n->shared_memory, err));
+    if (n->aside) TRY(latent_pass_bind(n->aside, n->shared_memory, err));
     return decode_pass_bind(n->decode, n->shared_memory, err);
 }
 
@@ -97,6 +132,7 @@ void networks_close(Networks *n) {
     generator_pass_free(n->policy);
     generator_pass_free(n->reference);
     decode_pass_free(n->decode);
+    latent_pass_free(n->aside);
     if (n->held_memory) n->backend->free(n->backend, n->held_memory, n->held_bytes);
     if (n->shared_memory) n->backend->free(n->backend, n->shared_memory, n->shared_bytes);
     memset(n, 0, sizeof *n);

@@ -9,12 +9,14 @@
 
 #include "model/decode_pass.h"
 #include "model/generator_pass.h"
+#include "model/latent_pass.h"
 
 typedef struct Networks {
     Backend *backend;
     GeneratorPass *policy;    /* forward and backward, `chunk` candidates */
     GeneratorPass *reference; /* adapter off, features only */
     DecodePass *decode;
+    LatentPass *aside; /* feature maps too large to stand behind the generator; NULL: none */
     int chunk;
     bool held; /* chunk is all of K: activations wait for the backward half */
     void *held_memory, *shared_memory;
@@ -27,7 +29,8 @@ typedef struct NetworksOptions {
     int height, width;     /* latents */
     bool released_x0, reference;
     Adapter *adapter;
-    const FeatureBuilder *features;
+    const FeatureBuilder *features, *aside; /* aside: count 0 for none */
+    bool redraws;                           /* maps aside look at anchors anew */
 } NetworksOptions;
 
 size_t networks_budget(const NetworksOptions *o); /* bytes: the one given, or the default */

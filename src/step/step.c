@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "model/text_pass.h"
 #include "step/generate.h"
+#include "step/look.h"
 #include "step/losses.h"
 #include "step/method/method.h"
 #include "step/select.h"
@@ -37,9 +38,10 @@ static int open_workers(Step *s, Error *err) {
     int size;
     TRY(pipeline_latent_side(p, o->resolution, &size, err));
     const char *spec = o->learn.method.kind == METHOD_DRPO ? o->features : NULL; /* the others need none */
-    TRY(feature_maps_open(spec, losses_need_latents(&o->drift, &o->learn), &s->maps, err));
+    TRY(feature_maps_open(spec, p, size, size, losses_need_latents(&o->drift, &o->learn), &s->maps, err));
     TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));
-    FeatureBuilder features = feature_maps_builder(s->maps);
+    FeatureBuilder features = feature_maps_builder(s->maps, FEATURES_BEHIND),
+                   aside = feature_maps_builder(s->maps, FEATURES_ASIDE);
     NetworksOptions n = {.candidates = o->candidates,
                          .chunk = o->chunk,
                          .budget = o->memory_budget,
@@ -48,7 +50,9 @@ static int open_workers(Step *s, Error *err) {
                          .released_x0 = o->released_x0,
                          .reference = losses_need_reference(&o->drift, &o->learn),
                          .adapter = s->adapter,
-                         .features = &features};
+                         .features = &features,
+                         .aside = &aside,
+                         .redraws = feature_maps_redraws(s->maps)};
     int threads = o->threads > 0 ? o->threads : threads_default(), prompts = o->prompts > 0 ? o->prompts : 1;
     s->cores = threads;
     if (o->at_once > 0) prompts = o->at_once < prompts ? o->at_once : prompts;
@@ -122,8 +126,12 @@ static int learn(const Step *s, Worker *w) {
     PhaseClock clock = phase_start(&w->stats);
     if (w->net.reference) TRY(generate_reference(w->net.reference, w->text, c, &w->err));
     phase_end(&clock, PHASE_REFERENCE);
+    LatentPass *aside = w->net.aside;
+    if (aside) TRY(look_at_candidates(aside, w->text, c, &w->err));
+    if (aside && w->net.reference) TRY(look_at_reference(aside, w->text, c, &w->err));
     LossOptions losses = {s->options.drift, s->options.learn, s->options.mean_keys, w->threads};
     TRY(losses_gradient(s->maps, &losses, c, &w->stats, &w->err));
+    if (aside) TRY(look_back(aside, w->text, c, &w->err));
     phase_end(&clock, PHASE_FEATURES);
     memset(w->grad, 0, s->adapter->count * sizeof(float));
     TRY(generate_gradient(w->net.policy, w->text, c, w->net.held, w->grad, &w->err));

@@ -89,6 +89,9 @@ typedef struct LearnOptions {
 typedef struct FeatureSet {
     int tokens, dim;
     float *policy, *reference, *grad; /* grad: d(loss)/d(policy features), written by drift */
+    float *anchors; /* of the candidates as attractors and repellers, where a map draws anew; NULL: rows of policy */
+    float *data;    /* [data_pos + data_neg, tokens, dim] of given pictures, which attract and repel too */
+    int data_pos, data_neg;
 } FeatureSet;
 
 /* What one update reports. */

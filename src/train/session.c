@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/threads.h"
+#include "model/repository.h"
 #include "step/losses.h"
 
 int session_open(Session *s, const Config *c, Error *err) {
@@ -78,21 +79,29 @@ int prompts_spread(const PromptList *from, size_t limit, Arena *a, PromptList *o
     return 0;
 }
 
-/* "resnet:NAME?keys=..." with NAME replaced by the folder it is found in. */
-static const char *find_features(const char *spec, Arena *a) {
+/* "resnet:NAME?keys=..." with NAME replaced by where it is found: an asset, a path, or a repository's files. */
+static const char *find_map(const char *part, Arena *a, Error *err) {
+    const size_t head = strcspn(part, ":?");
+    if (part[head] != ':') return part;
+    const char *from = part + head + 1;
+    const size_t n = strcspn(from, "?");
+    char *name = arena_printf(a, "%.*s", (int)n, from);
+    const char *path = name ? asset_find(name, a) : NULL;
+    if (path && !dir_exists(path) && !file_exists(path) && repository_is_id(name) &&
+        repository_find(name, "", a, &path, err) < 0)
+        return NULL;
+    return path ? arena_printf(a, "%.*s:%s%s", (int)head, part, path, from + n) : NULL;
+}
+
+static int find_features(const char *spec, Arena *a, const char **out, Error *err) {
     char *copy = arena_strdup(a, spec), *rest = NULL;
-    const char *out = NULL;
+    *out = NULL;
     for (char *part = copy ? strtok_r(copy, "+", &rest) : NULL; part; part = strtok_r(NULL, "+", &rest)) {
-        const char *found = part;
-        if (strncmp(part, "resnet:", 7) == 0) {
-            size_t n = strcspn(part + 7, "?");
-            char *name = arena_printf(a, "%.*s", (int)n, part + 7);
-            found = name ? arena_printf(a, "resnet:%s%s", asset_find(name, a), part + 7 + n) : NULL;
-        }
-        if (!found) return NULL;
-        out = out ? arena_printf(a, "%s+%s", out, found) : found;
+        const char *found = find_map(part, a, err);
+        if (found) *out = *out ? arena_printf(a, "%s+%s", *out, found) : found;
+        if (!found || !*out) return err && err->code ? err->code : fail(err, DRPO_E_MEMORY, "out of memory");
     }
-    return out;
+    return *out ? 0 : fail(err, DRPO_E_USAGE, "--features '%s': no feature is named", spec);
 }
 
 int session_step_options(const Session *s, const Config *c, StepOptions *out, Error *err) {
@@ -106,7 +115,6 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
         .memory_budget = config_bytes(c, OPT_MEMORY_BUDGET),
         .resolution = (int)config_int(c, OPT_RESOLUTION),
         .released_x0 = config_choice(c, OPT_X0) == 1,
-        .features = find_features(config_text(c, OPT_FEATURES), s->arena),
         .mean_keys = config_choice(c, OPT_FEATURE_SUM) == 1,
         .threads = s->threads,
         .prompts = (int)(config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE)),
@@ -123,9 +131,7 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
     session_learn_options(c, &out->learn);
     if (!losses_rank(&out->learn)) out->positives = out->negatives = 1;
     out->drift.n_radii = config_numbers(c, OPT_RADII, out->drift.radii, MAX_RADII);
-    return out->features
-               ? 0
-               : fail(err, DRPO_E_USAGE, "--features '%s': no feature is named", config_text(c, OPT_FEATURES));
+    return find_features(config_text(c, OPT_FEATURES), s->arena, &out->features, err);
 }
 
 int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err) {

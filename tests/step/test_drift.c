@@ -575,7 +575,8 @@ static void check_feature(int kernel, float lambda, bool mask_reference) {
                               .w_ref_neg = 5000,
                               .lambda_ref = lambda,
                               .mask_reference = mask_reference};
-    FeatureSet set = {TOKENS, DIM, policy, lambda > 0 ? reference : NULL, grad};
+    FeatureSet set = {
+        .tokens = TOKENS, .dim = DIM, .policy = policy, .reference = lambda > 0 ? reference : NULL, .grad = grad};
     DriftResult pref, ref, alone[2];
     Error err = {0};
     if (drift_feature(&set, K, &sel, &opt, 2, &pref, &ref, &err) < 0) fail_msg("%s", err.text);
