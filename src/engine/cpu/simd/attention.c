@@ -10,7 +10,7 @@
 #include "engine/cpu/simd/gemm.h"
 #include "engine/cpu/simd/parts.h"
 
-enum { COLUMNS = ATTENTION_QUERIES };
+enum { COLUMNS = ATTENTION_QUERIES, TILE = 64 }; /* TILE keys: two tiles of scores stay in the first-level cache */
 #define LOG2_E 1.44269504f
 #define MASKED -1e30f
 
@@ -41,15 +41,6 @@ static Scratch scratch_of(const AttentionTask *t) {
     return s;
 }
 
-/* x [queries, d] -> t [d, COLUMNS] times `factor`, zero in unused lanes */
-static void transpose_in(float *t, const float *x, size_t stride, int queries, int columns, int d, float factor) {
-    for (int i = 0; i < d; i++) {
-        float *row = t + (size_t)i * COLUMNS;
-        for (int c = 0; c < queries; c++) row[c] = x[(size_t)c * stride + i] * factor;
-        for (int c = queries; c < columns; c++) row[c] = 0;
-    }
-}
-
 typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
 
 INLINE void transpose4(v4 *out, v4 a, v4 b, v4 c, v4 d) {
@@ -59,6 +50,24 @@ INLINE void transpose4(v4 *out, v4 a, v4 b, v4 c, v4 d) {
     out[1] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
     out[2] = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
     out[3] = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
+/* x [queries, d] -> t [d, COLUMNS] times `factor`, zero in unused lanes; in blocks of 4 x 4 */
+static void transpose_in(float *t, const float *x, size_t stride, int queries, int columns, int d, float factor) {
+    int whole = d / 4 * 4, c = 0;
+    for (; c + 4 <= queries; c += 4) {
+        const float *from = x + (size_t)c * stride;
+        for (int i = 0; i < whole; i += 4) {
+            v4 block[4];
+            transpose4(block, *(const v4 *)(from + i) * factor, *(const v4 *)(from + stride + i) * factor,
+                       *(const v4 *)(from + 2 * stride + i) * factor, *(const v4 *)(from + 3 * stride + i) * factor);
+            for (int k = 0; k < 4; k++) *(v4 *)(t + (size_t)(i + k) * COLUMNS + c) = block[k];
+        }
+        for (int i = whole; i < d; i++)
+            for (int k = 0; k < 4; k++) t[(size_t)i * COLUMNS + c + k] = from[(size_t)k * stride + i] * factor;
+    }
+    for (; c < columns; c++)
+        for (int i = 0; i < d; i++) t[(size_t)i * COLUMNS + c] = c < queries ? x[(size_t)c * stride + i] * factor : 0;
 }
 
 /* t [d, COLUMNS] -> x [queries, d], lane c times by[c]; in blocks of 4 x 4 */
@@ -138,11 +147,18 @@ static int visible_keys(const AttentionTask *t) {
     return t->causal && last < t->keys ? last : t->keys;
 }
 
-static int tile_size(int keys, int first) { return keys - first < ATTENTION_KEYS ? keys - first : ATTENTION_KEYS; }
+static int tile_size(int keys, int first, int most) { return keys - first < most ? keys - first : most; }
 
+/* Two maxima hide the latency of the comparison. */
 INLINE vf column_max(const float *s, int keys, vf m) {
-    for (int j = 0; j < keys; j++) m = max_of(m, load(s + (size_t)j * COLUMNS));
-    return m;
+    vf other = m;
+    int j = 0;
+    for (; j + 2 <= keys; j += 2) {
+        m = max_of(m, load(s + (size_t)j * COLUMNS));
+        other = max_of(other, load(s + (size_t)(j + 1) * COLUMNS));
+    }
+    if (j < keys) m = max_of(m, load(s + (size_t)j * COLUMNS));
+    return max_of(m, other);
 }
 
 /* Turns a tile of scores into weights exp(s - max) and brings what was accumulated so far to the new maximum. */
@@ -170,8 +186,8 @@ static void attention_forward(const AttentionTask *t) {
     Scratch w = scratch_of(t);
     int keys = visible_keys(t);
     transpose_in(w.q, t->q, t->q_stride, t->queries, w.columns, t->d, t->alpha * LOG2_E);
-    for (int first = 0; first < keys; first += ATTENTION_KEYS) {
-        int n = tile_size(keys, first);
+    for (int first = 0; first < keys; first += TILE) {
+        int n = tile_size(keys, first, TILE);
         scores(w.s, t->k + (size_t)first * t->kv_stride, w.q, t, n, w.columns);
         if (t->causal) mask_future(w.s, t, first, n);
         soften(&w, w.s, t->d, n, first == 0);
@@ -183,42 +199,74 @@ static void attention_forward(const AttentionTask *t) {
 
 /* ---- gradient ---- */
 
-static void grad_tile(const Scratch *w, const AttentionTask *t, int first, int n) {
-    scores(w->s, t->k + (size_t)first * t->kv_stride, w->q, t, n, w->columns);
-    if (t->causal) mask_future(w->s, t, first, n);
-    scores(w->dp, t->v + (size_t)first * t->kv_stride, w->dy, t, n, w->columns);
-}
-
-/* max, sum and D of each query after one more tile of keys */
-static void grad_statistics(const Scratch *w, int keys, bool first) {
-    for (int c = 0; c < w->columns; c += W) {
-        vf old = first ? splat(MASKED) : load(w->max + c), m = column_max(w->s + c, keys, old);
-        vf sum = {0}, d = {0};
-        for (int j = 0; j < keys; j++) {
-            vf p = exp2_of(load(w->s + (size_t)j * COLUMNS + c) - m);
-            sum += p;
-            d += p * load(w->dp + (size_t)j * COLUMNS + c);
-        }
-        if (!first) {
-            vf shrink = exp2_of(old - m);
-            sum += load(w->sum + c) * shrink;
-            d += load(w->d + c) * shrink;
-        }
-        store(w->max + c, m);
-        store(w->sum + c, sum);
-        store(w->d + c, d);
+/* Scores of `n` keys, tile by tile: s, and its running maximum in w->max. */
+static void grad_scores(const Scratch *w, const AttentionTask *t, int first, int n, bool anew) {
+    for (int at = 0; at < n; at += TILE) {
+        int m = tile_size(n, at, TILE);
+        float *s = w->s + (size_t)at * COLUMNS;
+        scores(s, t->k + (size_t)(first + at) * t->kv_stride, w->q, t, m, w->columns);
+        if (t->causal) mask_future(s, t, first + at, m);
+        for (int c = 0; c < w->columns; c += W)
+            store(w->max + c, column_max(s + c, m, anew && at == 0 ? splat(MASKED) : load(w->max + c)));
     }
 }
 
-/* scores -> probabilities, dp -> ds */
-static void grad_softmax(const Scratch *w, int keys, float alpha) {
+/* s -> exp(s - max) of `n` keys, dp = V dy; adds to sum and D. */
+static void grad_weights(const Scratch *w, const AttentionTask *t, int first, int n) {
+    for (int at = 0; at < n; at += TILE) {
+        int m = tile_size(n, at, TILE);
+        float *s = w->s + (size_t)at * COLUMNS, *dp = w->dp + (size_t)at * COLUMNS;
+        scores(dp, t->v + (size_t)(first + at) * t->kv_stride, w->dy, t, m, w->columns);
+        for (int c = 0; c < w->columns; c += W) {
+            vf max = load(w->max + c), sum = load(w->sum + c), d = load(w->d + c);
+            for (size_t j = (size_t)c; j < (size_t)m * COLUMNS; j += COLUMNS) {
+                vf p = exp2_of(load(s + j) - max);
+                store(s + j, p);
+                sum += p;
+                d += p * load(dp + j);
+            }
+            store(w->sum + c, sum);
+            store(w->d + c, d);
+        }
+    }
+}
+
+/* Brings sum and D to a maximum that has grown since `old`. */
+static void grad_rescale(const Scratch *w, const float *old) {
     for (int c = 0; c < w->columns; c += W) {
-        vf m = load(w->max + c), by = load(w->by + c), d = load(w->d + c);
-        for (int j = 0; j < keys; j++) {
-            float *s = w->s + (size_t)j * COLUMNS + c, *dp = w->dp + (size_t)j * COLUMNS + c;
-            vf p = exp2_of(load(s) - m) * by;
-            store(s, p);
-            store(dp, p * (load(dp) - d) * alpha);
+        vf shrink = exp2_of(load(old + c) - load(w->max + c));
+        store(w->sum + c, load(w->sum + c) * shrink);
+        store(w->d + c, load(w->d + c) * shrink);
+    }
+}
+
+/* max, sum and D of each query over all keys; leaves s and dp of the last ATTENTION_KEYS. */
+static void grad_statistics(const Scratch *w, const AttentionTask *t, int keys) {
+    float old[COLUMNS] __attribute__((aligned(64)));
+    memset(w->sum, 0, COLUMNS * sizeof(float));
+    memset(w->d, 0, COLUMNS * sizeof(float));
+    for (int first = 0; first < keys; first += ATTENTION_KEYS) {
+        int n = tile_size(keys, first, ATTENTION_KEYS);
+        memcpy(old, w->max, sizeof old);
+        grad_scores(w, t, first, n, first == 0);
+        if (first) grad_rescale(w, old);
+        grad_weights(w, t, first, n);
+    }
+    for (int c = 0; c < w->columns; c += W) {
+        vf by = 1.0f / load(w->sum + c);
+        store(w->by + c, by);
+        store(w->d + c, load(w->d + c) * by);
+    }
+}
+
+/* weights -> probabilities, dp -> ds; s points at scores again where `scored` */
+static void grad_softmax(const Scratch *w, float *s, float *dp, int keys, float alpha, bool scored) {
+    for (int c = 0; c < w->columns; c += W) {
+        vf max = load(w->max + c), by = load(w->by + c), d = load(w->d + c);
+        for (size_t j = (size_t)c; j < (size_t)keys * COLUMNS; j += COLUMNS) {
+            vf p = (scored ? exp2_of(load(s + j) - max) : load(s + j)) * by;
+            store(s + j, p);
+            store(dp + j, p * (load(dp + j) - d) * alpha);
         }
     }
 }
@@ -243,26 +291,23 @@ static void attention_grad(const AttentionTask *t) {
     const float *q_rows = whole_rows(w.q_rows, t->q, t, &q_stride),
                 *dy_rows = whole_rows(w.dy_rows, t->dy, t, &dy_stride);
     int keys = visible_keys(t);
+    bool kept = keys <= ATTENTION_KEYS; /* else scores are computed again, tile by tile */
     transpose_in(w.q, t->q, t->q_stride, t->queries, w.columns, t->d, t->alpha * LOG2_E);
     transpose_in(w.dy, t->dy, t->q_stride, t->queries, w.columns, t->d, 1);
-    for (int first = 0; first < keys; first += ATTENTION_KEYS) {
-        int n = tile_size(keys, first);
-        grad_tile(&w, t, first, n);
-        grad_statistics(&w, n, first == 0);
-    }
-    for (int c = 0; c < w.columns; c += W) {
-        vf by = 1.0f / load(w.sum + c);
-        store(w.by + c, by);
-        store(w.d + c, load(w.d + c) * by);
-    }
-    for (int first = 0; first < keys; first += ATTENTION_KEYS) {
-        int n = tile_size(keys, first);
-        size_t at = (size_t)first * t->kv_stride;
-        if (keys > ATTENTION_KEYS) grad_tile(&w, t, first, n); /* else the one tile is still there */
-        grad_softmax(&w, n, t->alpha);
-        scatter(t->dv + at, w.s, dy_rows, dy_stride, t, n);
-        scatter(t->dk + at, w.dp, q_rows, q_stride, t, n);
-        weighted(w.out, t->k + at, w.dp, t, n, w.columns, first > 0);
+    grad_statistics(&w, t, keys);
+    for (int first = 0; first < keys; first += TILE) {
+        int n = tile_size(keys, first, TILE);
+        size_t at = (size_t)first * t->kv_stride, kept_at = kept ? (size_t)first * COLUMNS : 0;
+        float *s = w.s + kept_at, *dp = w.dp + kept_at;
+        if (!kept) {
+            scores(s, t->k + at, w.q, t, n, w.columns);
+            if (t->causal) mask_future(s, t, first, n);
+            scores(dp, t->v + at, w.dy, t, n, w.columns);
+        }
+        grad_softmax(&w, s, dp, n, t->alpha, !kept);
+        scatter(t->dv + at, s, dy_rows, dy_stride, t, n);
+        scatter(t->dk + at, dp, q_rows, q_stride, t, n);
+        weighted(w.out, t->k + at, dp, t, n, w.columns, first > 0);
     }
     for (int c = 0; c < w.columns; c += W) store(w.by + c, splat(1));
     transpose_out(t->dq, t->q_stride, w.out, t->queries, t->d, w.by);
