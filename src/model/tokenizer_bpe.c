@@ -1,8 +1,8 @@
 /* Byte-pair encoding, the last step of tokenizing a prompt.
  *
- * A vocabulary spells a token with one printable character per byte and "</w>" behind the last byte of a word. Starting
- * from single bytes, the pair of neighbours that stands first in merges.txt is joined, the leftmost one of equals,
- * until no pair is listed. A heap of candidate pairs keeps a word of n bytes at n log n. */
+ * A vocabulary spells a token with one printable character per byte, CLIP's with "</w>" behind the last byte of a word.
+ * Starting from single bytes, the pair of neighbours that stands first in merges.txt is joined, the leftmost one of
+ * equals, until no pair is listed. A heap of candidate pairs keeps a word of n bytes at n log n. */
 #include "model/tokenizer_bpe.h"
 
 #include <stdbool.h>
@@ -27,6 +27,7 @@ struct Bpe {
     int32_t byte[BYTES][2]; /* id of a byte, inside a word and at its end; -1: none */
     Merge *merge;           /* open addressing, `slots` is a power of two */
     size_t slots;
+    bool unmarked; /* no "</w>" */
 };
 
 int token_ids_push(TokenIds *ids, int32_t id, Error *err) {
@@ -73,7 +74,7 @@ static void find_bytes(Bpe *b) {
         char token[16] = {0};
         size_t n = utf8_put(printable ? (uint32_t)byte : next++, token);
         b->byte[byte][0] = bpe_find(b, token);
-        memcpy(token + n, "</w>", 5);
+        if (!b->unmarked) memcpy(token + n, "</w>", 5);
         b->byte[byte][1] = bpe_find(b, token);
     }
 }
@@ -165,7 +166,9 @@ static int read_listed_merges(Bpe *b, const char *path, const json_t *list, Aren
 static int read_model(Bpe *b, const char *path, const json_t *model, Arena *arena, Error *err) {
     const char *type = json_string_value(json_object_get(model, "type"));
     const char *suffix = json_string_value(json_object_get(model, "end_of_word_suffix"));
-    if ((type && strcmp(type, "BPE") != 0) || !suffix || strcmp(suffix, "</w>") != 0)
+    if (b->unmarked && (suffix && *suffix))
+        return fail(err, DRPO_E_INPUT, "%s: marks the ends of words with \"%s\", this model does not", path, suffix);
+    if ((type && strcmp(type, "BPE") != 0) || (!b->unmarked && (!suffix || strcmp(suffix, "</w>") != 0)))
         return fail(err, DRPO_E_INPUT, "%s: is no tokenizer of CLIP (\"model\": BPE with end_of_word_suffix \"</w>\")",
                     path);
     b->vocab = json_incref(json_object_get(model, "vocab"));
@@ -193,10 +196,11 @@ static int open_files(Bpe *b, const char *folder, Arena *arena, Error *err) {
     return read_merges(b, merges, arena, err);
 }
 
-int bpe_open(const char *folder, Bpe **out, Error *err) {
+static int open_kind(const char *folder, bool unmarked, Bpe **out, Error *err) {
     *out = NULL;
     Arena *arena = arena_new();
     Bpe *b = arena ? calloc(1, sizeof *b) : NULL;
+    if (b) b->unmarked = unmarked;
     int code = b ? open_files(b, folder, arena, err) : fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
     arena_free(arena);
     if (code < 0) {
@@ -206,6 +210,9 @@ int bpe_open(const char *folder, Bpe **out, Error *err) {
     *out = b;
     return 0;
 }
+
+int bpe_open(const char *folder, Bpe **out, Error *err) { return open_kind(folder, false, out, err); }
+int bpe_open_unmarked(const char *folder, Bpe **out, Error *err) { return open_kind(folder, true, out, err); }
 
 void bpe_free(Bpe *b) {
     if (!b) return;

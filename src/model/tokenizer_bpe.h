@@ -18,6 +18,8 @@ int token_ids_push(TokenIds *ids, int32_t id, Error *err);
 
 /* FOLDER/vocab.json and FOLDER/merges.txt; without them, the same in FOLDER/tokenizer.json. */
 int bpe_open(const char *folder, Bpe **out, Error *err);
+/* The same for vocabularies that do not mark where a word ends (GPT-2, Qwen). */
+int bpe_open_unmarked(const char *folder, Bpe **out, Error *err);
 void bpe_free(Bpe *b);
 int bpe_size(const Bpe *b);                        /* largest id + 1 */
 int32_t bpe_find(const Bpe *b, const char *token); /* its id, -1: not in the vocabulary */

@@ -1,4 +1,4 @@
-/* NFC and lower case, the first step of tokenizing a prompt.
+/* NFC, NFD and lower case, the first step of tokenizing a prompt.
  *
  * NFC = decompose every character as far as it goes, sort runs of combining marks by their class, then compose each
  * starter with the marks that follow it unless a mark of the same or a higher class stands between (Unicode annex 15).
@@ -188,25 +188,29 @@ static uint32_t lower(uint32_t c) {
     return c;
 }
 
-static char *encode_lower(const Characters *s) {
+static char *encode(const Characters *s, bool lower_case) {
     char *text = malloc(5 * s->n + 1); /* a capital I with dot needs 3 bytes, all others at most 4 */
     if (!text) return NULL;
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++) {
-        bool dotted = s->code[i] == CAPITAL_I_DOT;
-        n += utf8_put(dotted ? 'i' : lower(s->code[i]), text + n);
+        bool dotted = lower_case && s->code[i] == CAPITAL_I_DOT;
+        n += utf8_put(dotted ? 'i' : lower_case ? lower(s->code[i]) : s->code[i], text + n);
         if (dotted) n += utf8_put(DOT_ABOVE, text + n);
     }
     text[n] = 0;
     return text;
 }
 
-char *unicode_nfc_lower(const char *text, size_t size) {
+static char *normalize(const char *text, size_t size, bool composing, bool lower_case) {
     Characters s = {0};
     for (size_t at = 0; at < size && !s.failed;) decompose(&s, utf8_next(text, &at));
     if (!s.failed) order_marks(&s);
-    if (!s.failed) compose(&s);
-    char *out = s.failed ? NULL : encode_lower(&s);
+    if (!s.failed && composing) compose(&s);
+    char *out = s.failed ? NULL : encode(&s, lower_case);
     free(s.code);
     return out;
 }
+
+char *unicode_nfc_lower(const char *text, size_t size) { return normalize(text, size, true, true); }
+char *unicode_nfc(const char *text, size_t size) { return normalize(text, size, true, false); }
+char *unicode_nfd_lower(const char *text, size_t size) { return normalize(text, size, false, true); }

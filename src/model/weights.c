@@ -102,9 +102,14 @@ static Shape tensor_shape(const SafeTensor *t) {
     return s;
 }
 
-static bool check_entry(Weights *w, const Entry *e, const char *name, Shape wanted) {
+static Shape matrix_shape(const SafeTensor *t) {
+    int64_t columns = 1;
+    for (int i = 1; i < t->rank; i++) columns *= t->dim[i];
+    return t->rank < 1 ? (Shape){0} : shape2(t->dim[0], columns);
+}
+
+static bool check_entry(Weights *w, const Entry *e, const char *name, Shape shape, Shape wanted) {
     char is[96], must[96];
-    Shape shape = e ? tensor_shape(e->tensor) : (Shape){0};
     if (!e)
         remember(w, "%s: tensor '%s' %s is missing; do config.json and weights belong together?", weights_path(w), name,
                  shape_text(wanted, must));
@@ -119,15 +124,11 @@ static bool check_entry(Weights *w, const Entry *e, const char *name, Shape want
     return false;
 }
 
-Param *weights_get(Weights *w, Shape shape, const char *format, ...) {
-    char name[NAME_LENGTH];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
+static Param *get_entry(Weights *w, const char *name, bool matrix, Shape wanted) {
     Entry *e = entry_find(w, name);
     if (e) e->asked = true;
-    if (!check_entry(w, e, name, shape)) return NULL;
+    Shape shape = !e ? (Shape){0} : matrix ? matrix_shape(e->tensor) : tensor_shape(e->tensor);
+    if (!check_entry(w, e, name, shape, wanted)) return NULL;
     if (!e->param.name)
         e->param = (Param){.name = e->tensor->name,
                            .dtype = e->tensor->dtype,
@@ -137,14 +138,34 @@ Param *weights_get(Weights *w, Shape shape, const char *format, ...) {
     return &e->param;
 }
 
+#define FORMAT_NAME(name, format)                                                                                      \
+    char name[NAME_LENGTH];                                                                                            \
+    va_list args;                                                                                                      \
+    va_start(args, format);                                                                                            \
+    vsnprintf(name, sizeof name, format, args);                                                                        \
+    va_end(args)
+
+Param *weights_get(Weights *w, Shape shape, const char *format, ...) {
+    FORMAT_NAME(name, format);
+    return get_entry(w, name, false, shape);
+}
+
+Param *weights_get_matrix(Weights *w, int64_t rows, int64_t columns, const char *format, ...) {
+    FORMAT_NAME(name, format);
+    return get_entry(w, name, true, shape2(rows, columns));
+}
+
+bool weights_shape(const Weights *w, Shape *out, const char *format, ...) {
+    FORMAT_NAME(name, format);
+    const Entry *e = entry_find(w, name);
+    if (e) *out = tensor_shape(e->tensor);
+    return e && out->rank >= 0;
+}
+
 void weights_keep_stored(Weights *w) { w->stored = true; }
 
 bool weights_has(const Weights *w, const char *format, ...) {
-    char name[NAME_LENGTH];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(name, sizeof name, format, args);
-    va_end(args);
+    FORMAT_NAME(name, format);
     return entry_find(w, name) != NULL;
 }
 
