@@ -16,6 +16,8 @@ typedef struct LatentResnetConfig {
 } LatentResnetConfig;
 
 int latent_resnet_config_read(const char *path, LatentResnetConfig *c, Error *err);
+/* The published network in one file without a config.json (latent_resnet_file.c). */
+int latent_resnet_open(const char *path, LatentResnetConfig *c, Weights **out, Error *err);
 /* The map named by the part of a key before "_mean"/"_std": "latent", "conv1", "layer<n>", "layer<n>_blk<b>". Only
  * layers up to the last requested one are built. keys[i] e.g. "layer4_mean_2", "latent_std_8", "layer3" -> features[i]
  * [N, tokens, D], tokens row-major. `w` may be NULL when every key starts with "latent". Unknown keys, or pools that do

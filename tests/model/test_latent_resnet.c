@@ -104,6 +104,39 @@ static void test_latent_keys_need_no_weights(void **state) {
     assert_fails(features_of(&c, "latent_mean_3", shape4(3, 4, 8, 16), &s, &err), DRPO_E_INPUT, "possible: 2 4 8", err);
 }
 
+/* Both published files give what the folder gives, to the bit; a file without an encoder is refused. */
+static void test_published_files(void **state) {
+    (void)state;
+    static const char *const files[] = {"torch.pth", "kernels.pth"};
+    const char *key = "layer3_mean";
+    for (int i = 0; i < 2; i++) {
+        Golden t;
+        LatentResnetConfig folder, file;
+        Weights *w = NULL;
+        Value feature;
+        char path[600];
+        golden_open(&t, "resnet_random", NULL, "model", GOLDEN_REF);
+        read_config(&t, NULL, &folder);
+        snprintf(path, sizeof path, "%s/%s", t.folder, files[i]);
+        assert_ok(latent_resnet_open(path, &file, &w, &t.err), t.err);
+        assert_memory_equal(&file, &folder, sizeof file);
+        weights_free(t.build.weights);
+        t.build.weights = w;
+        Value latents = golden_input(&t, "latents", 0);
+        assert_ok(latent_resnet_features(&t.build, &file, latents, &key, 1, &feature, &t.err), t.err);
+        output(t.build.g, feature, key);
+        assert_ok(weights_finish(w, &t.err), t.err);
+        golden_run(&t, GOLDEN_REF);
+        golden_compare(&t, feature, key, 1e-6);
+        golden_close(&t);
+    }
+    Error err = {0};
+    LatentResnetConfig c;
+    Weights *w;
+    assert_fails(latent_resnet_open(SOURCE_DIR "/tests/golden/torch_pickle/plain.pt", &c, &w, &err), DRPO_E_INPUT,
+                 "encoder", err);
+}
+
 static void test_unknown_keys(void **state) {
     (void)state;
     static const char *const wrong[] = {"layer9_mean",    "layer1_blk7",  "layer0",          "latent_mean_1",
@@ -146,6 +179,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference),    cmocka_unit_test(test_cpu),
         cmocka_unit_test(test_stops_early),  cmocka_unit_test(test_latent_keys_need_no_weights),
-        cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_config)};
+        cmocka_unit_test(test_unknown_keys), cmocka_unit_test(test_published_files),
+        cmocka_unit_test(test_config)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

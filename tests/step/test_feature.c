@@ -227,7 +227,7 @@ static void test_mistakes(void **state) {
     static const struct {
         const char *spec, *says;
     } wrong[] = {
-        {"nothing", "unknown map 'nothing' (latent, resnet:FOLDER, teacher, dinov2:FOLDER, vitmae:FOLDER)"},
+        {"nothing", "unknown map 'nothing' (latent, resnet:FOLDER|FILE, teacher, dinov2:FOLDER, vitmae:FOLDER)"},
         {"dinov2", "needs its weights"},
         {"latent:here", "takes no path"},
         {"dinov2:/nowhere", "no folder '/nowhere'"},

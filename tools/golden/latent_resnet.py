@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from common import ASSETS, normal, randomize, write_io, write_weights
+from common import ASSETS, GOLDEN, normal, randomize, write_io, write_weights
 
 SHIPPED_KEYS = (
     "latent_mean_8 latent_std_8 latent_mean latent conv1_mean layer1_mean_4 layer1_std_4 layer2 layer3_mean_2 layer3_std_2 "
@@ -125,6 +125,23 @@ def run(network, case, seed, height, width, keys, scale=1.0):
     write_io(case, {"latents": latents}, {key: network.feature(maps, key) for key in keys})
 
 
+def write_published(net):
+    """The random network in both published file layouts: torch names under a wrapper, and converted kernels."""
+    folder = f"{GOLDEN}/resnet_random"
+    state = {k: v.detach().half() for k, v in net.state_dict().items()}
+    extra = {"decoder.head.weight": torch.zeros(2, 2), "classifier.bias": torch.zeros(2)}
+    wrapped = {"module._orig_mod." + k: v for k, v in state.items()} | extra
+    metadata = {"model_config": {"layers": net.config["layers"], "in_channels": 4}}
+    torch.save({"state_dict": wrapped, "metadata": metadata, "epoch": 3}, f"{folder}/torch.pth")
+    kernels = {}
+    for name, v in state.items():
+        if v.dim() == 4:
+            kernels[name.replace(".weight", ".kernel")] = v.permute(2, 3, 1, 0).contiguous()
+        else:
+            kernels[name.replace(".weight", ".scale")] = v
+    torch.save({"model_state_dict": kernels | extra, "metadata": metadata}, f"{folder}/kernels.pth")
+
+
 if __name__ == "__main__":
     with torch.no_grad():
         for number, name in enumerate(("tiny-mae", "tiny-dae")):
@@ -134,4 +151,5 @@ if __name__ == "__main__":
             run(net.double(), "resnet_" + name.replace("-", "_"), 30 + number, 16, 16, SHIPPED_KEYS)
         net = randomize(Network(RANDOM_CONFIG), 400)
         write_weights("resnet_random", net, RANDOM_CONFIG)
+        write_published(net)
         run(net, "resnet_random", 401, 16, 16, RANDOM_KEYS, 0.7)

@@ -56,10 +56,16 @@ static int check_network(FeatureMap *m, const LatentResnetConfig *c, Error *err)
 static int open_resnet(FeatureMap *m, Error *err) {
     LatentState *s = state_new(m);
     if (!s) return fail(err, DRPO_E_MEMORY, "features: out of memory");
+    if (file_exists(m->path)) {
+        TRY(latent_resnet_open(m->path, &s->config, &m->weights, err));
+        TRY(read_deviation(m, &s->config, err));
+        return check_network(m, &s->config, err);
+    }
     if (!dir_exists(m->path))
-        return fail(err, DRPO_E_INPUT,
-                    "--features %s: no folder '%s' (it should hold config.json and model.safetensors)", m->spec,
-                    m->path);
+        return fail(
+            err, DRPO_E_INPUT,
+            "--features %s: no folder '%s' (it should hold config.json and model.safetensors), and no checkpoint file",
+            m->spec, m->path);
     TRY(latent_resnet_config_read(path_join(m->arena, m->path, "config.json"), &s->config, err));
     TRY(weights_open(m->path, "model", &m->weights, err));
     TRY(read_deviation(m, &s->config, err));
@@ -83,7 +89,7 @@ const FeatureKind latent_map = {
 const FeatureKind resnet_map = {
     .name = "resnet",
     .alias = "latent-mae",
-    .argument = "FOLDER",
+    .argument = "FOLDER|FILE",
     .keys = "layer4_mean,layer4_std",
     .options = "std=floor|add",
     .open = open_resnet,

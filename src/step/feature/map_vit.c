@@ -114,6 +114,15 @@ static int fill_constants(const FeatureMap *m, Vit *v, Error *err) {
     return 0;
 }
 
+/* Older repositories hold what torch.save wrote. */
+static int open_weights(FeatureMap *m, Error *err) {
+    const char *safe = path_join(m->arena, m->path, "model.safetensors"),
+               *torch = path_join(m->arena, m->path, "pytorch_model.bin");
+    if (!safe || !torch) return fail(err, DRPO_E_MEMORY, "features: out of memory");
+    if (!file_exists(safe) && file_exists(torch)) return weights_open_file(torch, &m->weights, err);
+    return weights_open(m->path, "model", &m->weights, err);
+}
+
 static int open_vit(FeatureMap *m, VitKind kind, Error *err) {
     Vit *v = arena_alloc(m->arena, sizeof *v);
     if (!v) return fail(err, DRPO_E_MEMORY, "features: out of memory");
@@ -126,7 +135,7 @@ static int open_vit(FeatureMap *m, VitKind kind, Error *err) {
     if (v->config.kind != kind)
         return fail(err, DRPO_E_INPUT, "--features %s: %s/config.json describes another model; use %s", m->spec,
                     m->path, kind == VIT_MAE ? "dinov2:" : "vitmae:");
-    TRY(weights_open(m->path, "model", &m->weights, err));
+    TRY(open_weights(m, err));
     bool masked = false;
     if (kind == VIT_MAE) TRY(feature_flag(m, "mask", &masked, err));
     const int patches = vit_grid(&v->config) * vit_grid(&v->config);
