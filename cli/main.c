@@ -15,6 +15,7 @@ static const struct {
     {"train", DRPO_TRAIN, "finetune a generator toward a reward"},
     {"sample", DRPO_SAMPLE, "make pictures"},
     {"eval", DRPO_EVAL, "score fixed prompts and seeds before and after an adapter"},
+    {"geneval", DRPO_GENEVAL, "run the GenEval benchmark"},
     {"score", DRPO_SCORE, "score pictures"},
     {"report", DRPO_REPORT, "write a run as one HTML page"},
     {"export", DRPO_EXPORT, "write an adapter for another program"},

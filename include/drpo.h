@@ -62,6 +62,7 @@ typedef enum drpo_verb {
     DRPO_BENCH,
     DRPO_DOCTOR,
     DRPO_REWARDS,
+    DRPO_GENEVAL,
     DRPO_VERBS
 } drpo_verb;
 

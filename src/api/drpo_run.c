@@ -1,6 +1,7 @@
 /* Public API: runs the verb that a config was made for. See include/drpo.h. */
 #include "api/api.h"
 #include "eval/verb_eval.h"
+#include "eval/verb_geneval.h"
 #include "report/verb_report.h"
 
 typedef int (*Verb)(const Job *job, Error *err);
@@ -9,7 +10,7 @@ static const Verb verbs[DRPO_VERBS] = {
     [DRPO_TRAIN] = verb_train,   [DRPO_SAMPLE] = verb_sample,   [DRPO_SCORE] = verb_score,
     [DRPO_EVAL] = verb_eval,     [DRPO_INSPECT] = verb_inspect, [DRPO_PLAN] = verb_plan,
     [DRPO_EXPORT] = verb_export, [DRPO_REPORT] = verb_report,   [DRPO_BENCH] = verb_bench,
-    [DRPO_DOCTOR] = verb_doctor, [DRPO_REWARDS] = verb_rewards,
+    [DRPO_DOCTOR] = verb_doctor, [DRPO_REWARDS] = verb_rewards, [DRPO_GENEVAL] = verb_geneval,
 };
 
 static void forward_line(void *user, int level, const char *text) {

@@ -18,7 +18,8 @@ enum {
     REPORT = 1 << DRPO_REPORT,
     BENCH = 1 << DRPO_BENCH,
     DOCTOR = 1 << DRPO_DOCTOR,
-    REWARDS = 1 << DRPO_REWARDS
+    REWARDS = 1 << DRPO_REWARDS,
+    GENEVAL = 1 << DRPO_GENEVAL
 };
 
 static const OptionInfo table[OPT_COUNT] = {
@@ -31,7 +32,7 @@ static const OptionInfo table[OPT_COUNT] = {
 static const char *const verb_names[DRPO_VERBS] = {
     [DRPO_TRAIN] = "train",     [DRPO_SAMPLE] = "sample", [DRPO_SCORE] = "score",     [DRPO_EVAL] = "eval",
     [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",     [DRPO_EXPORT] = "export",   [DRPO_REPORT] = "report",
-    [DRPO_BENCH] = "bench",     [DRPO_DOCTOR] = "doctor", [DRPO_REWARDS] = "rewards",
+    [DRPO_BENCH] = "bench",     [DRPO_DOCTOR] = "doctor", [DRPO_REWARDS] = "rewards", [DRPO_GENEVAL] = "geneval",
 };
 
 typedef struct Setting {

@@ -27,6 +27,9 @@ static const VerbHelp verb_help[DRPO_VERBS] = {
                      "Check the machine and a model: files, names, values, tokenizer. Exit code 2 when a check "
                      "fails."},
     [DRPO_REWARDS] = {"[--json]", "List the rewards: what each scores and needs, its range, licence and options."},
+    [DRPO_GENEVAL] = {"--reward 'geneval:COMMAND' --out DIR [--lora PATH] [OPTIONS]",
+                      "The GenEval benchmark: draw its prompts, have the pictures judged, count per tag. The same "
+                      "command goes on where it was stopped; without --reward it only draws."},
 };
 
 /* Prints words of `text` between columns `indent` and 100; `column` is where the cursor is. */

@@ -81,8 +81,13 @@ static int judge_all(Reward *r, const Prompt *prompt, const Pictures *pictures, 
 
 int geneval_reward_judge(Reward *r, const Prompt *prompt, const Pictures *pictures, GenevalResult *results,
                          Error *err) {
-    for (int k = 0; k < pictures->count; k++) results[k] = (GenevalResult){0};
-    return judge_all(r, prompt, pictures, true, results, err);
+    for (int attempt = 0;; attempt++) {
+        for (int k = 0; k < pictures->count; k++) results[k] = (GenevalResult){0};
+        error_clear(err);
+        const int code = judge_all(r, prompt, pictures, true, results, err);
+        if (code != DRPO_E_REWARD || attempt >= r->retries) return code;
+        for (int k = 0; k < pictures->count; k++) free(results[k].details);
+    }
 }
 
 /* ---- the reward ---- */
