@@ -140,19 +140,17 @@ static int learn(const Step *s, Worker *w) {
 }
 
 /* ---- one prompt as a whole ---- */
-static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int prompts, long number, NoiseSource *noise,
-                   Error *err) {
+static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int prompts, long number, NoiseSource *noise) {
     const float *text;
     w->prompt = prompt;
     w->stats = (StepStats){0};
     w->candidates.draw = (RngKey){s->options.learn.method.seed, RNG_METHOD, (uint32_t)number, (uint32_t)slot, 0};
-    w->code = 0;
     error_clear(&w->err);
     PhaseClock clock = phase_start(&w->stats);
-    TRY(text_pass_encode(s->text, prompt->text, &text, NULL, err));
+    TRY(text_pass_encode(s->text, prompt->text, &text, NULL, &w->err));
     memcpy(w->text, text, text_encoders_floats(&s->pipeline->text) * sizeof(float));
     phase_end(&clock, PHASE_TEXT);
-    return noise_candidates(noise, number, slot, prompts, w->candidates.count, w->candidates.noise, err);
+    return noise_candidates(noise, number, slot, prompts, w->candidates.count, w->candidates.noise, &w->err);
 }
 
 /* A prompt that could not be scored: nothing of it may be looked at. */
@@ -183,35 +181,41 @@ static int score(const Step *s, Worker *w, RewardSet *rewards) {
     return 0;
 }
 
-typedef struct Wave {
-    const Step *step;
+/* The prompts of one update, which as many workers as there are take one after another. */
+typedef struct Round {
+    Step *step;
+    const Prompt *prompts;
+    int n;
+    long number; /* of the update */
+    NoiseSource *noise;
     RewardSet *rewards;
+    StepStats *stats;
+    pthread_mutex_t entry; /* prompts are prepared one after another */
     Turns turns;
-} Wave;
+    Error *err;
+} Round;
 
-/* A prompt behind one that failed is given up: its result would not be used. */
-static int run_prompt(Worker *w, void *user) {
-    Wave *wave = user;
-    const Step *s = wave->step;
-    turns_compute(&wave->turns);
-    int code = draw_candidates(s, w);
-    turns_rest(&wave->turns);
-    const bool wanted = turns_score(&wave->turns, (int)(w - s->workers.worker));
-    if (code == 0 && wanted) code = score(s, w, wave->rewards);
-    turns_pass(&wave->turns, code < 0);
-    if (code < 0 || !wanted) return code;
-    turns_compute(&wave->turns);
-    code = learn(s, w);
-    turns_rest(&wave->turns);
-    return code;
+/* Takes the next prompt and prepares it; its number, or -1 when there is none. */
+static int enter(Round *r, Worker *w, int *code) {
+    pthread_mutex_lock(&r->entry);
+    const int index = turns_take(&r->turns, r->n);
+    if (index >= 0) *code = prepare(r->step, w, &r->prompts[index], index, r->n, r->number, r->noise);
+    pthread_mutex_unlock(&r->entry);
+    return index;
 }
 
-/* The prompts of as many workers as there are; rewards score one while others are drawn and learned from. */
-static int run_wave(Step *s, int n, RewardSet *rewards, Error *err) {
-    Wave wave = {.step = s, .rewards = rewards};
-    turns_open(&wave.turns, s->cores < s->workers.count ? s->cores : s->workers.count);
-    const int code = workers_run(&s->workers, n, run_prompt, &wave, err);
-    turns_close(&wave.turns);
+/* A prompt behind one that failed is given up: its result would not be used. */
+static int run_prompt(Round *r, Worker *w, int index, int code) {
+    turns_compute(&r->turns);
+    if (code == 0) code = draw_candidates(r->step, w);
+    turns_rest(&r->turns);
+    const bool wanted = turns_score(&r->turns, index);
+    if (code == 0 && wanted) code = score(r->step, w, r->rewards);
+    turns_pass(&r->turns, code < 0);
+    if (code < 0 || !wanted) return code;
+    turns_compute(&r->turns);
+    code = learn(r->step, w);
+    turns_rest(&r->turns);
     return code;
 }
 
@@ -222,18 +226,30 @@ static void collect(Step *s, const Worker *w, StepStats *stats) {
     for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] += weight * w->grad[i];
 }
 
+/* Prompts are added in their order, so the sum is the same to the bit, and of several errors the first is told. */
+static void work(Worker *w, void *user) {
+    Round *r = user;
+    int code = 0;
+    for (int index; (index = enter(r, w, &code)) >= 0;) {
+        code = run_prompt(r, w, index, code);
+        turns_add(&r->turns, index);
+        if (code < 0 && r->err->code == 0) *r->err = w->err;
+        if (r->err->code == 0) collect(r->step, w, r->stats);
+        turns_added(&r->turns, code < 0);
+    }
+}
+
 int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,
                   float *grad, StepStats *stats, Error *err) {
-    Workers *all = &s->workers;
     memset(stats, 0, sizeof *stats);
     memset(s->grad, 0, s->adapter->count * sizeof(float));
-    for (int first = 0; first < n; first += all->count) {
-        int m = n - first < all->count ? n - first : all->count;
-        Worker *w = all->worker;
-        for (int i = 0; i < m; i++) TRY(prepare(s, &w[i], &prompts[first + i], first + i, n, number, noise, err));
-        TRY(run_wave(s, m, rewards, err));
-        for (int i = 0; i < m; i++) collect(s, &w[i], stats);
-    }
+    const int workers = n < s->workers.count ? n : s->workers.count;
+    Round r = {s, prompts, n, number, noise, rewards, stats, PTHREAD_MUTEX_INITIALIZER, .err = err};
+    error_clear(err);
+    turns_open(&r.turns, s->cores < workers ? s->cores : workers);
+    workers_run(&s->workers, workers, work, &r);
+    turns_close(&r.turns);
+    if (err->code < 0) return err->code;
     statistics_finish(stats, n);
     float share = stats->weight > 0 ? 1.0f / (float)stats->weight : 0;
     for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] *= share;

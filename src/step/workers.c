@@ -71,32 +71,24 @@ void workers_close(Workers *w) {
 /* ---- running ---- */
 typedef struct Task {
     Worker *worker;
-    int (*stage)(Worker *worker, void *user);
+    void (*work)(Worker *worker, void *user);
     void *user;
 } Task;
 
 static void *run_task(void *argument) {
     const Task *t = argument;
-    t->worker->code = t->stage(t->worker, t->user);
+    t->work(t->worker, t->user);
     return NULL;
 }
 
-/* Threads live for one call: starting one costs microseconds, a prompt takes a tenth of a second and more. The caller
- * is the first worker. */
-int workers_run(Workers *w, int n, int (*stage)(Worker *worker, void *user), void *user, Error *err) {
+/* Threads live for one update: starting one costs microseconds. The caller is the first worker. */
+void workers_run(Workers *w, int n, void (*work)(Worker *worker, void *user), void *user) {
     pthread_t thread[MAX_WORKERS];
     bool started[MAX_WORKERS] = {false};
     Task task[MAX_WORKERS];
-    for (int i = 0; i < n; i++) task[i] = (Task){&w->worker[i], stage, user};
+    for (int i = 0; i < n; i++) task[i] = (Task){&w->worker[i], work, user};
     for (int i = 1; i < n; i++) started[i] = pthread_create(&thread[i], NULL, run_task, &task[i]) == 0;
-    for (int i = 0; i < n; i++)
-        if (!started[i]) run_task(&task[i]); /* also where the system gives no more threads */
+    run_task(&task[0]);
     for (int i = 1; i < n; i++)
         if (started[i]) pthread_join(thread[i], NULL);
-    for (int i = 0; i < n; i++) {
-        if (w->worker[i].code >= 0) continue;
-        *err = w->worker[i].err;
-        return w->worker[i].code;
-    }
-    return 0;
 }

@@ -21,8 +21,7 @@ typedef struct Worker {
     float *text;          /* its text: states [T,D], pooled [P] */
     float *grad;          /* [adapter->count] of its prompt */
     StepStats stats;      /* of its prompt */
-    Error err;
-    int code;
+    Error err;            /* of its prompt */
 } Worker;
 
 typedef struct Workers {
@@ -37,7 +36,8 @@ int workers_open(Pipeline *p, Backend *b, const NetworksOptions *o, int threads,
                  Error *err);
 void workers_close(Workers *w);
 
-/* Runs stage(worker, user) for the first n workers at the same time; the first error in their order is reported. */
-int workers_run(Workers *w, int n, int (*stage)(Worker *worker, void *user), void *user, Error *err);
+/* Runs work(worker, user) for the first n workers at the same time, or for fewer where the system has no more threads.
+ */
+void workers_run(Workers *w, int n, void (*work)(Worker *worker, void *user), void *user);
 
 #endif
