@@ -33,9 +33,7 @@ static int read_architecture(const JsonReader *r, ClipTextConfig *c) {
 }
 
 /* Only these keys change the network; files carry many more that concern other uses. */
-static int read_all(const JsonReader *r, void *config) {
-    ClipTextConfig *c = config;
-    TRY(read_architecture(r, c));
+int clip_text_config_section(const JsonReader *r, ClipTextConfig *c) {
     TRY(component_int(r, "vocab_size", 49408, 1, MAX_VOCAB, &c->vocab));
     TRY(component_int(r, "hidden_size", 512, 1, MAX_WIDTH, &c->width));
     TRY(component_int(r, "intermediate_size", 2048, 1, 4 * MAX_WIDTH, &c->mlp));
@@ -52,6 +50,12 @@ static int read_all(const JsonReader *r, void *config) {
         return fail(r->err, DRPO_E_INPUT, "%s: hidden_size %d does not divide into num_attention_heads %d", r->where,
                     c->width, c->heads);
     return 0;
+}
+
+static int read_all(const JsonReader *r, void *config) {
+    ClipTextConfig *c = config;
+    TRY(read_architecture(r, c));
+    return clip_text_config_section(r, c);
 }
 
 int clip_text_config_read(const char *path, ClipTextConfig *c, Error *err) {

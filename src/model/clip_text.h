@@ -2,6 +2,7 @@
 #ifndef DRPO_MODEL_CLIP_TEXT_H
 #define DRPO_MODEL_CLIP_TEXT_H
 
+#include "format/json.h"
 #include "model/build.h"
 
 typedef struct ClipTextConfig {
@@ -14,6 +15,8 @@ typedef struct ClipTextConfig {
 } ClipTextConfig;
 
 int clip_text_config_read(const char *path, ClipTextConfig *c, Error *err);
+/* The text_config of a whole CLIP model; `projection` is left as it is. */
+int clip_text_config_section(const JsonReader *r, ClipTextConfig *c);
 /* ids I32 [N,T]. last: states after final_layer_norm [N,T,C]; penultimate (may be NULL): hidden_states[-2], no final
  * norm. Returns 0: graph_check reports what went wrong. */
 int clip_text_build(Build *b, const ClipTextConfig *c, Value ids, Value *last, Value *penultimate);

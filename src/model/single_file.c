@@ -9,9 +9,9 @@
 #include "base/file.h"
 #include "format/safetensors.h"
 #include "model/advice.h"
-#include "model/checkpoint_names.h"
+#include "model/checkpoint_tensors.h"
 
-enum { MAX_LEVELS = 16, MAX_PARTS = 3 };
+enum { MAX_LEVELS = 16 };
 
 /* ---- family ---- */
 
@@ -90,45 +90,9 @@ static int count_vae_levels(const SafeFile *f) {
     return levels;
 }
 
-/* [in,out] -> [out,in], element by element of `bytes` each, into the arena. */
-static int transpose(SafeTensor *t, Arena *a, Error *err) {
-    if (t->rank != 2) return 0; /* its shape is refused later, by name */
-    size_t bytes = dtype_bytes(t->dtype), rows = (size_t)t->dim[0], columns = (size_t)t->dim[1];
-    char *to = arena_alloc(a, t->bytes ? t->bytes : 1);
-    if (!to) return fail(err, DRPO_E_MEMORY, "tensor '%s': out of memory", t->name);
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < columns; j++)
-            memcpy(to + (j * rows + i) * bytes, (const char *)t->data + (i * columns + j) * bytes, bytes);
-    t->dim[0] = (int64_t)columns;
-    t->dim[1] = (int64_t)rows;
-    t->data = to;
-    return 0;
-}
-
-/* Part i of the three that lie one after another in the first dimension. */
-static int take_part(SafeTensor *t, int i, Error *err) {
-    if (t->rank < 1 || t->dim[0] % MAX_PARTS)
-        return fail(err, DRPO_E_INPUT, "tensor '%s': its first dimension is not three times a size", t->name);
-    t->dim[0] /= MAX_PARTS;
-    t->bytes /= MAX_PARTS;
-    t->data = (const char *)t->data + (size_t)i * t->bytes;
-    return 0;
-}
-
-static int add_tensor(WeightsParts *parts, const SafeTensor *from, const CheckpointName *to, int i, Error *err) {
-    SafeTensor t = *from;
-    t.name = arena_strdup(parts->arena, to->name[i]);
-    if (!t.name) return fail(err, DRPO_E_MEMORY, "%s: out of memory", parts->path);
-    if (to->change == NAME_SPLIT) TRY(take_part(&t, i, err));
-    if (to->change == NAME_TRANSPOSE) TRY(transpose(&t, parts->arena, err));
-    while (to->change == NAME_SQUEEZE && t.rank > 2 && t.dim[t.rank - 1] == 1) t.rank--;
-    parts->tensor[parts->count++] = t;
-    return 0;
-}
-
 static int map_tensors(WeightsParts *parts, const char *component, const CheckpointShape *shape, Error *err) {
     const SafeFile *f = parts->file[0];
-    parts->tensor = arena_alloc(parts->arena, (safetensors_count(f) * MAX_PARTS + 1) * sizeof *parts->tensor);
+    parts->tensor = arena_alloc(parts->arena, (safetensors_count(f) * CHECKPOINT_PARTS + 1) * sizeof *parts->tensor);
     if (!parts->tensor) return fail(err, DRPO_E_MEMORY, "%s: out of memory for its list of tensors", parts->path);
     for (size_t i = 0; i < safetensors_count(f); i++) {
         const SafeTensor *t = safetensors_at(f, i);
@@ -137,7 +101,7 @@ static int map_tensors(WeightsParts *parts, const char *component, const Checkpo
             return fail(err, DRPO_E_INPUT, "%s: tensor '%s' belongs to no part of an SD-Turbo or SDXL-Turbo checkpoint",
                         parts->path, t->name);
         if (!to.component || strcmp(to.component, component) != 0) continue;
-        for (int part = 0; part < to.parts; part++) TRY(add_tensor(parts, t, &to, part, err));
+        TRY(checkpoint_tensors_add(parts, t, &to, err));
     }
     return 0;
 }
