@@ -7,6 +7,7 @@
  * instead. */
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/cpu/cpu.h"
 
@@ -39,7 +40,8 @@ static int64_t panel_of(const CpuBackend *b) { return (int64_t)b->simd.winograd_
 static int64_t rows_at_once(const Winograd *s) { return min_i64(s->slice, round_up(s->out, s->b->simd.width)); }
 static int64_t block_floats(const Winograd *s) { return round_up(36 * s->block * (s->in + rows_at_once(s)), 16); }
 static int64_t scratch_floats(const Winograd *s) { return round_up(panel_of(s->b) * IN_CHUNK * 9, 16); }
-static int64_t thread_floats(const Winograd *s) { return block_floats(s) + scratch_floats(s); }
+static int64_t zero_floats(const Winograd *s) { return round_up(s->in, 16); }
+static int64_t thread_floats(const Winograd *s) { return zero_floats(s) + block_floats(s) + scratch_floats(s); }
 static int64_t slice_channels(const Winograd *s, int64_t first) { return min_i64(s->slice, s->padded - first); }
 
 /* ---- weights ---- */
@@ -83,9 +85,9 @@ static int fill_cached(void *user, float *data, Error *err) {
 
 /* ---- running ---- */
 static WinogradTask task_of(const Winograd *s, float *out, void *const *in, const float *u, int64_t first,
-                            int64_t block, float *scratch) {
+                            int64_t block, const float *zeros, float *scratch) {
     int64_t channels = slice_channels(s, first), first_tile = block * s->block;
-    WinogradTask t = {.x = in[0], .u = u, .y = out, .v = scratch};
+    WinogradTask t = {.x = in[0], .u = u, .y = out, .v = scratch, .zeros = zeros};
     t.bias = s->bias >= 0 ? in[s->bias] : NULL;
     t.residual = s->residual >= 0 ? in[s->residual] : NULL;
     t.in = (size_t)s->in;
@@ -107,7 +109,8 @@ static int run(const Kernel *k, void *out, void *const *in, void *workspace) {
     int64_t blocks = (s->tiles + s->block - 1) / s->block;
 #pragma omp parallel num_threads(s->b->threads)
     {
-        float *scratch = threads + omp_get_thread_num() * thread_floats(s);
+        float *zeros = threads + omp_get_thread_num() * thread_floats(s), *scratch = zeros + zero_floats(s);
+        memset(zeros, 0, (size_t)zero_floats(s) * sizeof(float));
         for (int64_t first = 0; first < s->padded; first += s->slice) {
             const float *u = s->pack ? floats(pack_data(s->pack)) + 36 * s->in * first : slice;
             if (!s->pack) {
@@ -117,7 +120,7 @@ static int run(const Kernel *k, void *out, void *const *in, void *workspace) {
             }
 #pragma omp for schedule(dynamic)
             for (int64_t i = 0; i < blocks; i++) {
-                WinogradTask t = task_of(s, out, in, u, first, i, scratch);
+                WinogradTask t = task_of(s, out, in, u, first, i, zeros, scratch);
                 s->b->simd.winograd(&t);
             }
         }

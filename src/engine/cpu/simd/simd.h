@@ -51,6 +51,7 @@ typedef struct WinogradTask {
     const float *x, *u, *bias, *residual; /* bias [out] or NULL; residual like y or NULL */
     float *y;
     float *v, *m;             /* scratch: [36, tiles, in], [36, tiles, slice] */
+    const float *zeros;       /* [in]: a pixel outside the image */
     size_t in, out;           /* channels */
     size_t first_out, slice;  /* slice: rounded up to whole vectors; u begins with it */
     size_t u_stride;          /* floats between places of u */

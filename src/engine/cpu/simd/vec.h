@@ -111,10 +111,11 @@ INLINE vf exp_of(vf x) {
     return times_power_of_two(p, rounded);
 }
 
-/* 2^x for x <= 0; 0 below 2^-126, so that no denormal ever enters a product */
+/* 2^x for x <= 0; 0 below 2^-64, which nobody misses beside 1: products with small gradients then stay clear of
+ * denormals, on which a processor takes a hundred times longer. */
 INLINE vf exp2_of(vf x) {
-    vi normal = x > -126.0f;
-    x = max_of(x, splat(-126.0f));
+    vi seen = x > -64.0f;
+    x = max_of(x, splat(-64.0f));
     vf rounded = x + ROUNDER, f = x - (rounded - ROUNDER);
     vf p = splat(1.5353362e-4f); /* the best polynomial in relative error: 2e-9 on [-1/2, 1/2] */
     p = p * f + 1.33988747e-3f;
@@ -122,7 +123,7 @@ INLINE vf exp2_of(vf x) {
     p = p * f + 5.55033247e-2f;
     p = p * f + 2.40226479e-1f;
     p = p * f + 6.93147203e-1f;
-    return (vf)((vi)times_power_of_two(p * f + 1.0f, rounded) & normal);
+    return (vf)((vi)times_power_of_two(p * f + 1.0f, rounded) & seen);
 }
 
 INLINE vf sigmoid_of(vf x) { return reciprocal_of(1.0f + exp_of(-x)); }

@@ -84,23 +84,46 @@ static Tile tile_of(const WinogradTask *t, int64_t index) {
                   (size_t)(image * pixels) * t->out};
 }
 
-/* Channels [c, c + n) of a tile; pixels outside the image are zero. */
-INLINE void input_vector(const WinogradTask *t, const Tile *tile, float *v, size_t xi_stride, size_t c, size_t n) {
-    vf x[36], half[36], full[36];
-    for (int i = 0; i < 36; i++) {
-        int row = tile->row + i / 6 - 1, column = tile->column + i % 6 - 1;
-        bool inside = row >= 0 && column >= 0 && row < t->height && column < t->width;
-        const float *at =
-            tile->x + ((size_t)(inside ? row : 0) * (size_t)t->width + (size_t)(inside ? column : 0)) * t->in + c;
-        x[i] = !inside ? (vf){0} : n == W ? load(at) : load_some(at, n);
+INLINE vf load_part(const float *p, size_t n) { return n == W ? load(p) : load_some(p, n); }
+INLINE void store_part(float *p, vf v, size_t n) {
+    if (n == W)
+        store(p, v);
+    else
+        store_some(p, v, n);
+}
+
+/* The 36 pixels under a tile; those outside the image are t->zeros, so that no branch is needed per channel. */
+static void pixels_of(const WinogradTask *t, const Tile *tile, const float *pixel[36]) {
+    for (int i = 0; i < 6; i++) {
+        int row = tile->row + i - 1;
+        bool inside = row >= 0 && row < t->height;
+        const float *line = tile->x + ((ptrdiff_t)row * t->width + tile->column - 1) * (ptrdiff_t)t->in;
+        for (int j = 0; j < 6; j++) {
+            int column = tile->column + j - 1;
+            bool seen = inside && column >= 0 && column < t->width;
+            pixel[6 * i + j] = seen ? line + (size_t)j * t->in : t->zeros;
+        }
     }
-    for (int j = 0; j < 6; j++) input_line(half + j, x + j, 6);
-    for (int i = 0; i < 6; i++) input_line(full + 6 * i, half + 6 * i, 1);
-    for (int xi = 0; xi < 36; xi++) {
-        if (n == W)
-            store(v + (size_t)xi * xi_stride, full[xi]);
-        else
-            store_some(v + (size_t)xi * xi_stride, full[xi], n);
+}
+
+/* Channels [c, c + n) of a tile, column by column, then row by row. */
+INLINE void input_vector(const float *const pixel[36], float *v, size_t xi_stride, size_t c, size_t n) {
+    vf half[36];
+    UNROLL
+    for (int j = 0; j < 6; j++) {
+        vf x[6], y[6];
+        UNROLL
+        for (int i = 0; i < 6; i++) x[i] = load_part(pixel[6 * i + j] + c, n);
+        input_line(y, x, 1);
+        UNROLL
+        for (int i = 0; i < 6; i++) half[6 * i + j] = y[i];
+    }
+    UNROLL
+    for (int i = 0; i < 6; i++) {
+        vf y[6];
+        input_line(y, half + 6 * i, 1);
+        UNROLL
+        for (int j = 0; j < 6; j++) store_part(v + (size_t)(6 * i + j) * xi_stride + c, y[j], n);
     }
 }
 
@@ -108,10 +131,12 @@ static void input_tiles(const WinogradTask *t) {
     size_t xi_stride = (size_t)t->tiles * t->in;
     for (int i = 0; i < t->tiles; i++) {
         Tile tile = tile_of(t, t->first_tile + i);
+        const float *pixel[36];
+        pixels_of(t, &tile, pixel);
         float *v = t->v + (size_t)i * t->in;
         size_t c = 0;
-        for (; c + W <= t->in; c += W) input_vector(t, &tile, v + c, xi_stride, c, W);
-        if (c < t->in) input_vector(t, &tile, v + c, xi_stride, c, t->in - c);
+        for (; c + W <= t->in; c += W) input_vector(pixel, v, xi_stride, c, W);
+        if (c < t->in) input_vector(pixel, v, xi_stride, c, t->in - c);
     }
 }
 
@@ -132,28 +157,29 @@ static void products(const WinogradTask *t) {
     }
 }
 
-/* W channels of a tile from M to the image, with bias, residual and activation. */
+/* Channels [c, c + n) of a tile from M to the image, with bias and residual. */
 INLINE void output_vector(const WinogradTask *t, const Tile *tile, const float *m, size_t xi_stride, size_t c,
                           size_t n) {
-    vf x[36], half[24], full[16], bias = {0};
-    for (int xi = 0; xi < 36; xi++) x[xi] = load(m + (size_t)xi * xi_stride);
-    for (int j = 0; j < 6; j++) output_line(half + j, x + j, 6); /* [4,6] */
-    for (int i = 0; i < 4; i++) {
-        vf line[6];
-        for (int j = 0; j < 6; j++) line[j] = half[6 * i + j];
-        output_line(full + 4 * i, line, 1);
+    vf half[24], bias = t->bias ? load_part(t->bias + c, n) : (vf){0}; /* half: [4,6] */
+    UNROLL
+    for (int j = 0; j < 6; j++) {
+        vf x[6], y[4];
+        UNROLL
+        for (int i = 0; i < 6; i++) x[i] = load(m + (size_t)(6 * i + j) * xi_stride);
+        output_line(y, x, 1);
+        UNROLL
+        for (int i = 0; i < 4; i++) half[6 * i + j] = y[i];
     }
-    if (t->bias) bias = n == W ? load(t->bias + c) : load_some(t->bias + c, n);
-    for (int i = 0; i < 16; i++) {
-        int row = tile->row + i / 4, column = tile->column + i % 4;
-        if (row >= t->height || column >= t->width) continue;
-        size_t at = tile->y + ((size_t)row * (size_t)t->width + (size_t)column) * t->out + c;
-        vf y = full[i] + bias;
-        if (t->residual) y += n == W ? load(t->residual + at) : load_some(t->residual + at, n);
-        if (n == W)
-            store(t->y + at, y);
-        else
-            store_some(t->y + at, y, n);
+    int columns = t->width - tile->column < 4 ? t->width - tile->column : 4;
+    for (int i = 0; i < 4 && tile->row + i < t->height; i++) {
+        vf y[4];
+        output_line(y, half + 6 * i, 1);
+        size_t at = tile->y + ((size_t)(tile->row + i) * (size_t)t->width + (size_t)tile->column) * t->out + c;
+        for (int j = 0; j < columns; j++, at += t->out) {
+            vf sum = y[j] + bias;
+            if (t->residual) sum += load_part(t->residual + at, n);
+            store_part(t->y + at, sum, n);
+        }
     }
 }
 
