@@ -8,6 +8,7 @@
 #include "step/reward/reward.h"
 
 #define HPSV3 SOURCE_DIR "/tests/golden/hpsv3"
+#define IMAGEREWARD SOURCE_DIR "/tests/golden/imagereward"
 
 /* Pictures 0 and 3 of a golden case have one size: scored together for prompt 0, the first number is golden and the
  * second that of the picture alone. */
@@ -51,7 +52,16 @@ static void hpsv3_is_a_reward(void **state) {
     assert_fails(reward_open("hpsv3:" HPSV3 "?questions=/nowhere", NULL, 0, &r, &err), DRPO_E_INPUT, "/nowhere", err);
 }
 
+static void imagereward_is_a_reward(void **state) {
+    (void)state;
+    check_pair("imagereward:" IMAGEREWARD, IMAGEREWARD);
+    Error err = {0};
+    Reward *r = NULL;
+    assert_fails(reward_open("imagereward:/nowhere", NULL, 0, &r, &err), DRPO_E_INPUT, "/nowhere", err);
+    assert_fails(reward_open("imagereward:" IMAGEREWARD "?scale=2", NULL, 0, &r, &err), DRPO_E_USAGE, "scale", err);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hpsv3_is_a_reward)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(hpsv3_is_a_reward), cmocka_unit_test(imagereward_is_a_reward)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -127,6 +127,11 @@ def resized_size(height, width, pixels, unit):
     return h, w
 
 
+def resize(pixels, width, height):
+    """Rows, then columns: the order of Pillow before 13, which public scores were made with."""
+    return Image.fromarray(pixels).resize((width, pixels.shape[0]), Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.BICUBIC)
+
+
 def patches_of(pixels):
     """One resized picture through transformers' processor, whose own resize then finds nothing to do."""
     processor = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=MERGE, temporal_patch_size=2, do_resize=False)
@@ -137,7 +142,7 @@ def patches_of(pixels):
 def run_score(net, layers, tokenizer, pixels, prompt):
     unit = PATCH * MERGE
     h, w = resized_size(*pixels.shape[:2], 256 * unit * unit, unit)
-    resized = np.asarray(Image.fromarray(pixels).resize((w, h), Image.Resampling.BICUBIC))
+    resized = np.asarray(resize(pixels, w, h))
     patches, grid = patches_of(resized)
     image = net.model.visual(patches, grid_thw=grid)
     image = getattr(image, "pooler_output", image)

@@ -1,0 +1,57 @@
+/* imagereward: ImageReward v1 as a reward, computed here (model/imagereward.c). */
+#include <stdlib.h>
+
+#include "model/imagereward.h"
+#include "step/reward/reward_internal.h"
+
+typedef struct ImageRewardState {
+    Backend *backend;
+    ImageReward *model;
+} ImageRewardState;
+
+static int imagereward_score_all(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *err) {
+    const ImageRewardState *s = r->state;
+    return imagereward_score(s->model, prompt->text, pictures->rgb, pictures->count, pictures->width, pictures->height,
+                             scores, err);
+}
+
+static void imagereward_destroy(Reward *r) {
+    ImageRewardState *s = r->state;
+    imagereward_free(s->model);
+    backend_free(s->backend);
+    free(s);
+}
+
+static int imagereward_open_reward(const RewardSpec *spec, const RewardContext *context, Reward **out, Error *err) {
+    (void)context;
+    Reward *r = reward_new(spec, spec->name);
+    ImageRewardState *s = calloc(1, sizeof *s);
+    if (!r || !s) {
+        free(r);
+        free(s);
+        return fail(err, DRPO_E_MEMORY, "no memory for the reward 'imagereward'");
+    }
+    r->state = s;
+    r->score = imagereward_score_all;
+    r->destroy = imagereward_destroy;
+    s->backend = backend_cpu_new(0, err);
+    int code = s->backend ? imagereward_open(spec->argument, s->backend, &s->model, err) : DRPO_E_INTERNAL;
+    if (code == 0)
+        *out = r;
+    else
+        reward_close(r);
+    return code;
+}
+
+const RewardKind imagereward_kind = {
+    .name = "imagereward",
+    .argument = "FOLDER",
+    .scores = "ImageReward v1: how well the picture fits its prompt and how good it is",
+    .needs = "a folder with ImageReward.pt and vocab.txt of bert-base-uncased; 2.5 GB of memory",
+    .range = "about -2.3 to 2.1, higher is better",
+    .licence = "weights Apache-2.0",
+    .weights =
+        "hf download THUDM/ImageReward ImageReward.pt med_config.json; hf download google-bert/bert-base-uncased "
+        "vocab.txt",
+    .open = imagereward_open_reward,
+};
