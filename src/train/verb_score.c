@@ -1,4 +1,4 @@
-/* The verb `score`: rewards of pictures that are on disk already, one JSON line each. */
+/* The verb `score`: rewards of pictures that are on disk already, one JSON line each, in their order. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +6,8 @@
 #include "format/image.h"
 #include "format/json.h"
 #include "train/job.h"
+
+enum { GROUP_MAX = 64, GROUP_BYTES = 1 << 28 };
 
 typedef struct Scoring {
     const Job *job;
@@ -91,16 +93,104 @@ static int print_failure(Scoring *s, size_t i, const char *why, Error *err) {
                       err);
 }
 
-static int score_picture(Scoring *s, size_t i, Error *err) {
-    Image image;
-    float raw[MAX_REWARDS];
-    TRY(image_read(s->image[i], &image, err));
-    Pictures one = {image.rgb, 1, image.height, image.width};
-    int code = reward_set_score(&s->rewards, &s->prompts.items[i], &one, raw, NULL, err);
-    image_free(&image);
+/* ---- groups: neighbours of one prompt and one size go to the rewards together ---- */
+
+typedef struct Group {
+    size_t first;
+    int count, width, height;
+    uint8_t *rgb; /* [count,height,width,3] */
+    Image next;   /* read already, but of another size; else empty */
+    float *raw;   /* [rewards,count] */
+} Group;
+
+/* Lines of a manifest differ at least in the picture's name, which matters to rewards that read them. */
+static bool same_prompt(const Scoring *s, size_t i, size_t j) {
+    const Prompt *a = &s->prompts.items[i], *b = &s->prompts.items[j];
+    bool text_alone = true;
+    for (int r = 0; r < s->rewards.count; r++) text_alone = text_alone && s->rewards.reward[r]->ignores_metadata;
+    if (strcmp(a->text, b->text) != 0) return false;
+    if (text_alone || (!a->metadata && !b->metadata)) return true;
+    return a->metadata && b->metadata && strcmp(a->metadata, b->metadata) == 0;
+}
+
+static int add_picture(Group *g, const Image *image, Error *err) {
+    const size_t bytes = (size_t)image->width * (size_t)image->height * 3;
+    uint8_t *longer = realloc(g->rgb, bytes * (size_t)(g->count + 1));
+    if (!longer) return fail(err, DRPO_E_MEMORY, "out of memory for pictures");
+    g->rgb = longer;
+    memcpy(g->rgb + bytes * (size_t)g->count++, image->rgb, bytes);
+    g->width = image->width;
+    g->height = image->height;
+    return 0;
+}
+
+static bool takes_another(const Scoring *s, const Group *g) {
+    const size_t i = g->first + (size_t)g->count, bytes = (size_t)g->width * (size_t)g->height * 3;
+    return i < s->prompts.count && g->count < GROUP_MAX && bytes * (size_t)(g->count + 1) <= GROUP_BYTES &&
+           same_prompt(s, i, g->first);
+}
+
+/* Pictures from g->first on. One that cannot be read ends the group with `code`, behind those that could. */
+static int gather(const Scoring *s, Group *g, Error *err) {
+    Image image = g->next;
+    g->next = (Image){0};
+    g->count = 0;
+    do {
+        if (!image.rgb) TRY(image_read(s->image[g->first + (size_t)g->count], &image, err));
+        if (g->count > 0 && (image.width != g->width || image.height != g->height)) {
+            g->next = image;
+            return 0;
+        }
+        const int code = add_picture(g, &image, err);
+        image_free(&image);
+        image = (Image){0};
+        TRY(code);
+    } while (takes_another(s, g));
+    return 0;
+}
+
+/* Pictures `first` to first + count - 1 of the group; a failure that is skipped is looked at picture by picture. */
+static int score_part(Scoring *s, const Group *g, int first, int count, Error *err) {
+    const size_t at = g->first + (size_t)first, bytes = (size_t)g->width * (size_t)g->height * 3;
+    const Pictures part = {g->rgb + bytes * (size_t)first, count, g->height, g->width};
+    float one[MAX_REWARDS];
+    const int code = reward_set_score(&s->rewards, &s->prompts.items[at], &part, g->raw, NULL, err);
+    if (code < 0 && count > 1 && s->rewards.skip && code == DRPO_E_REWARD) {
+        error_clear(err);
+        for (int i = 0; i < count; i++) TRY(score_part(s, g, first + i, 1, err));
+        return 0;
+    }
     const Error why = *err;
-    if (reward_set_forgive(&s->rewards, code, err)) return print_failure(s, i, why.text, err);
-    return code < 0 ? fail_in(err, "%s", s->image[i]) : print_scores(s, i, raw, err);
+    if (reward_set_forgive(&s->rewards, code, err)) return print_failure(s, at, why.text, err);
+    if (code < 0) return fail_in(err, "%s%s", s->image[at], count > 1 ? " and those after it" : "");
+    for (int i = 0; i < count; i++) {
+        for (int r = 0; r < s->rewards.count; r++) one[r] = g->raw[r * count + i];
+        TRY(print_scores(s, at + (size_t)i, one, err));
+    }
+    return 0;
+}
+
+static int score_groups(Scoring *s, Group *g, Error *err) {
+    while (g->first < s->prompts.count) {
+        if (job_cancelled(s->job))
+            return fail(err, DRPO_E_CANCELLED, "stopped on request after %zu of %zu pictures", g->first,
+                        s->prompts.count);
+        Error unread = {0};
+        const int code = gather(s, g, &unread);
+        if (g->count > 0) TRY(score_part(s, g, 0, g->count, err));
+        if (code < 0) return fail(err, code, "%s", unread.text);
+        g->first += (size_t)g->count;
+    }
+    return 0;
+}
+
+static int score_pictures(Scoring *s, Error *err) {
+    Group g = {.raw = malloc(MAX_REWARDS * GROUP_MAX * sizeof *g.raw)};
+    const int code = g.raw ? score_groups(s, &g, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+    image_free(&g.next);
+    free(g.rgb);
+    free(g.raw);
+    return code;
 }
 
 static int score(Scoring *s, Error *err) {
@@ -112,11 +202,7 @@ static int score(Scoring *s, Error *err) {
     TRY(manifest[0] ? from_manifest(s, manifest, err) : from_arguments(s, err));
     TRY(job_rewards(s->job, &s->rewards, err));
     TRY(job_rewards_fit(&s->rewards, s->prompts.items, s->prompts.count, manifest[0] ? manifest : "IMAGE", err));
-    for (size_t i = 0; i < s->prompts.count; i++) {
-        if (job_cancelled(s->job))
-            return fail(err, DRPO_E_CANCELLED, "stopped on request after %zu of %zu pictures", i, s->prompts.count);
-        TRY(score_picture(s, i, err));
-    }
+    TRY(score_pictures(s, err));
     if (s->scored) log_info(&s->job->log, "mean reward of %zu pictures: %.4f", s->scored, s->sum / (double)s->scored);
     return 0;
 }

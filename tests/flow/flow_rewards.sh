@@ -88,6 +88,33 @@ expect 0 "$DRPO" score --on-reward-error skip --reward "exec:$faulty exec $here/
     --manifest pictures/manifest.jsonl
 [ "$(grep -c '"reward":null,"error":"reward exec' out)" -eq 1 ] && [ "$(wc -l <out)" -eq 4 ] || broken "score: $(cat out)"
 
+# ---- pictures of one prompt and one size are one request; a fault among them is found picture by picture ----
+cat >counting.py <<'END'
+import json, sys
+for line in sys.stdin:
+    n = json.loads(line)["count"]
+    open("counts", "a").write(f"{n}\n")
+    print(json.dumps({"error": "too many"} if len(sys.argv) > 1 and n > 1 else {"scores": [0.5] * n}), flush=True)
+END
+expect 0 "$DRPO" sample --prompt "a star" --n 1 --threads 1 --resolution 128 --out larger
+set -- pictures/*.png
+expect 0 "$DRPO" score --reward "exec:python3 counting.py?images=rgb" --prompt x "$1" "$2" "$3" larger/*.png "$4"
+[ "$(tr '\n' ' ' <counts)" = "3 1 1 " ] && [ "$(grep -c '"reward":0.5' out)" -eq 5 ] || broken "requests: $(cat counts)"
+rm counts
+expect 0 "$DRPO" score --on-reward-error skip --reward "exec:python3 counting.py 1?images=rgb&retries=0" --prompt x "$1" "$2"
+[ "$(tr '\n' ' ' <counts)" = "2 1 1 " ] && [ "$(grep -c '"reward":0.5' out)" -eq 2 ] || broken "one by one: $(cat counts)"
+rm counts
+expect 2 "$DRPO" score --reward "exec:python3 counting.py?images=rgb" --prompt x "$1" "$2" nowhere.png
+[ "$(cat counts)" = 2 ] && [ "$(wc -l <out)" -eq 2 ] || broken "pictures before the missing one: $(cat out)"
+
+# ---- a native model ----
+clip=$SOURCE_DIR/tests/golden/clip_model
+expect 0 "$DRPO" score --reward "clipscore:$clip?tokenizer=$SOURCE_DIR/tests/fixtures/tiny-turbo" \
+    --reward "aesthetic:$clip?head=$clip/head.pth@0.5" --manifest pictures/manifest.jsonl
+[ "$(grep -c '"rewards":{"clipscore":-*0.*,"aesthetic":' out)" -eq 4 ] || broken "no scores: $(cat out)"
+expect 0 train --steps 1 --eval-every 0 --candidates 4 --out native \
+    --reward "pickscore:$clip?tokenizer=$SOURCE_DIR/tests/fixtures/tiny-turbo"
+
 # ---- held-out rewards ----
 expect 0 train --steps 2 --eval-every 1 --out plain --reward scene
 expect 0 train --steps 2 --eval-every 1 --out measured --reward scene --eval-reward scene-correct \

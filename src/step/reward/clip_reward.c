@@ -100,6 +100,7 @@ int clip_reward_open(const RewardSpec *spec, bool texts, CropRule crop, const ch
     c->rule = picture_rule_clip;
     c->rule.crop = crop;
     c->scale = reward_number(spec, "scale");
+    r->ignores_metadata = true;
     r->state = c;
     r->score = clip_score;
     r->score_gradient = clip_score_gradient;

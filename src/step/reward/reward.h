@@ -21,6 +21,8 @@ struct Reward {
     char label[256]; /* for messages: "exec 'python3 warm.py'" */
     float weight;    /* as given, default 1 */
     bool needs_metadata;
+    /* Reads the prompt's text alone, so that pictures of other lines with that text may be scored together. */
+    bool ignores_metadata;
     int lanes;          /* calls of score() that may run at the same time, at least 1 */
     int batch;          /* most pictures per call, 0: those of a prompt, divided among the lanes */
     int retries;        /* attempts after the first */
