@@ -21,14 +21,19 @@ static double cubic(double x, double a) {
     return 0;
 }
 
-static void antialiased_row(const ResizeTaps *t, int i) {
+static double triangle(double x) { return fmax(1 - fabs(x), 0); }
+
+static void antialiased_row(const ResizeTaps *t, bool linear, int i) {
     const double scale = (double)t->in / t->out, wide = scale > 1 ? scale : 1;
-    const double centre = (i + 0.5) * scale, support = 2 * wide;
+    const double centre = (i + 0.5) * scale, support = (linear ? 1 : 2) * wide;
     int low = (int)(centre - support + 0.5), high = (int)(centre + support + 0.5);
     if (low < 0) low = 0;
     if (high > t->in) high = t->in;
     double *w = t->weight + (size_t)i * (size_t)t->most, sum = 0;
-    for (int k = 0; k < high - low; k++) sum += w[k] = cubic((k + low - centre + 0.5) * (1 / wide), -0.5);
+    for (int k = 0; k < high - low; k++) {
+        const double x = (k + low - centre + 0.5) * (1 / wide);
+        sum += w[k] = linear ? triangle(x) : cubic(x, -0.5);
+    }
     for (int k = 0; k < high - low; k++) w[k] /= sum;
     t->first[i] = low;
     t->count[i] = high - low;
@@ -66,7 +71,7 @@ int resize_taps_new(ResizeFilter filter, int in, int out, ResizeTaps *taps, Erro
         if (filter == RESIZE_PLAIN)
             plain_row(taps, i);
         else
-            antialiased_row(taps, i);
+            antialiased_row(taps, filter == RESIZE_LINEAR, i);
     }
     return 0;
 }

@@ -10,7 +10,11 @@
 
 #include "base/error.h"
 
-typedef enum ResizeFilter { RESIZE_PIL, RESIZE_PLAIN } ResizeFilter;
+typedef enum ResizeFilter {
+    RESIZE_PIL,
+    RESIZE_PLAIN,
+    RESIZE_LINEAR /* Pillow's and torch's antialiased bilinear filter, on floats only */
+} ResizeFilter;
 
 /* One axis: out[i] = sum over k < count[i] of weight[i * most + k] * in[first[i] + k]. */
 typedef struct ResizeTaps {

@@ -65,6 +65,13 @@ Value vae_decode(Build *b, const VaeConfig *c, Value latents) {
     return last_layers(b, c, x, c->out_channels, "decoder");
 }
 
+Value vae_picture(Build *b, const VaeConfig *c, Value latents) {
+    Graph *g = b->g;
+    Value image = vae_decode(b, c, affine(g, latents, 1 / c->scaling_factor, c->shift_factor));
+    Value low = act(g, affine(g, image, 1, 1), ACT_RELU), high = act(g, affine(g, image, 1, -1), ACT_RELU);
+    return affine(g, add(g, low, affine(g, high, -1, 0)), 1, -1);
+}
+
 Value vae_encode(Build *b, const VaeConfig *c, Value image) {
     int factor = vae_factor(c);
     if (!image) return NULL;

@@ -18,7 +18,9 @@ typedef struct VaeConfig {
 int vae_config_read(const char *path, VaeConfig *c, Error *err);
 int vae_factor(const VaeConfig *c); /* pixels per latent, 2^(blocks-1) */
 Value vae_decode(Build *b, const VaeConfig *c,
-                 Value latents);                             /* [N,4,h,w] ALREADY divided by scaling -> [N,3,f h,f w] */
+                 Value latents); /* [N,4,h,w] ALREADY divided by scaling -> [N,3,f h,f w] */
+/* Clean latents, as the generator gives them -> pictures clipped to [-1,1]; no slope where they are clipped. */
+Value vae_picture(Build *b, const VaeConfig *c, Value latents);
 Value vae_encode(Build *b, const VaeConfig *c, Value image); /* [N,3,H,W] -> moments [N,8,H/f,W/f]: mean | logvar */
 /* A file holds both halves: a builder that uses one ignores the other's tensors by prefix. */
 void vae_ignore_encoder(Weights *w);

@@ -17,7 +17,7 @@ static void *take(Parts *p, size_t bytes) {
     return at;
 }
 
-static void lay_out(Candidates *c, bool redraws, Parts *p) {
+static void lay_out(Candidates *c, const CandidatePasses *passes, Parts *p) {
     size_t k = (size_t)c->count;
     c->noise = take(p, k * c->latent_count * sizeof(float));
     c->latents = take(p, k * c->latent_count * sizeof(float));
@@ -25,13 +25,18 @@ static void lay_out(Candidates *c, bool redraws, Parts *p) {
     c->rgb = take(p, k * (size_t)c->height * (size_t)c->width * 3);
     c->raw = take(p, MAX_REWARDS * k * sizeof(float));
     c->score = take(p, k * sizeof(double));
+    if (passes->differentiates) {
+        c->reward = take(p, k * sizeof(double));
+        c->norm = take(p, k * sizeof(double));
+        c->reward_gradient = take(p, k * c->latent_count * sizeof(float));
+    }
     for (int i = 0; i < c->features; i++) {
         FeatureSet *f = &c->feature[i];
         size_t bytes = k * (size_t)f->tokens * (size_t)f->dim * sizeof(float);
         f->policy = take(p, bytes);
         f->reference = take(p, bytes);
         f->grad = take(p, bytes);
-        if (redraws && i >= c->behind - 1 && i < c->features - 1) f->anchors = take(p, bytes);
+        if (passes->redraws && i >= c->behind - 1 && i < c->features - 1) f->anchors = take(p, bytes);
     }
 }
 
@@ -60,18 +65,19 @@ int candidates_allocate(Candidates *c, int count, size_t latent_count, int heigh
     *c = (Candidates){.count = count, .latent_count = latent_count, .height = height, .width = width};
     TRY(count_features(c, passes, err));
     Parts parts = {0};
-    lay_out(c, passes->redraws, &parts);
+    lay_out(c, passes, &parts);
     c->bytes = parts.used;
     c->block = aligned_alloc(64, c->bytes);
     if (!c->block) return fail(err, DRPO_E_MEMORY, "cannot allocate %zu MiB for %d candidates", c->bytes >> 20, count);
     memset(c->block, 0, c->bytes);
     parts = (Parts){.base = c->block};
-    lay_out(c, passes->redraws, &parts);
+    lay_out(c, passes, &parts);
     return 0;
 }
 
 void candidates_free(Candidates *c) {
     free(c->block);
+    free(c->data);
     memset(c, 0, sizeof *c);
 }
 

@@ -20,9 +20,13 @@ typedef struct Candidates {
     int rewards;         /* that made it: one keeps its raw scale */
     RngKey draw;         /* of this prompt and update, for what a method draws */
     Selection selection;
+    int moving[MAX_CANDIDATES], n_moving; /* those that learn; n_moving 0: all */
+    double *reward, *norm;                /* [K] of rewards with a gradient; its length. NULL: not used */
+    float *reward_gradient;               /* [K,h*w,C] */
     FeatureSet feature[MAX_FEATURE_KEYS];
     int features, behind; /* all; those behind the generator: the first, and the last where it is the anchor */
     void *block;          /* owner of all arrays above */
+    float *data;          /* owner of feature[].data */
     size_t bytes;
 } Candidates;
 
@@ -31,6 +35,7 @@ typedef struct CandidatePasses {
     const GeneratorPass *policy;
     const LatentPass *aside; /* may be NULL */
     bool redraws;            /* anchors have features of their own */
+    bool differentiates;     /* there is a gradient of the reward */
 } CandidatePasses;
 
 /* One allocation. */

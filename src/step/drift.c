@@ -96,7 +96,7 @@ static int check_feature(const FeatureSet *set, int candidates, const Selection 
         return fail(err, DRPO_E_INTERNAL, "drift: called for a prompt without selected candidates");
     for (int k = 0; k < sel->n_pos + sel->n_neg; k++) {
         const int chosen = k < sel->n_pos ? sel->pos[k] : sel->neg[k - sel->n_pos];
-        if (chosen < 0 || chosen >= candidates)
+        if (chosen < 0 || chosen >= (set->anchor_rows ? set->anchor_rows : candidates))
             return fail(err, DRPO_E_INTERNAL, "drift: selected candidate %d of %d does not exist", chosen, candidates);
     }
     return 0;
@@ -125,7 +125,8 @@ static Rows collect_rows(const FeatureSet *set, size_t samples, const DriftOptio
     const size_t given = (size_t)(set->data_pos + set->data_neg) * (size_t)set->tokens;
     add_segment(&r, set->policy, samples);
     r.reference = add_segment(&r, opt->lambda_ref > 0 ? set->reference : NULL, samples);
-    r.anchors = set->anchors ? add_segment(&r, set->anchors, samples) : 0; /* else the samples themselves */
+    const size_t anchors = set->anchor_rows ? (size_t)set->anchor_rows * (size_t)set->tokens : samples;
+    r.anchors = set->anchors ? add_segment(&r, set->anchors, anchors) : 0; /* else the samples themselves */
     r.data = add_segment(&r, set->data, given);
     return r;
 }
@@ -139,7 +140,8 @@ static int open_terms(const FeatureSet *set, const Rows *rows, size_t samples, c
     const size_t tokens = (size_t)set->tokens;
     /* Columns are the first rows: up to the last that takes part. */
     const size_t given = (size_t)(set->data_pos + set->data_neg) * tokens;
-    const size_t columns = given ? rows->data + given : rows->anchors + samples;
+    const size_t anchors = set->anchor_rows ? (size_t)set->anchor_rows * tokens : samples;
+    const size_t columns = given ? rows->data + given : set->anchors ? rows->anchors + anchors : samples;
     TRY(term_open(&term[0], columns, samples, err));
     for (int k = 0; k < sel->n_neg; k++)
         add_image(&term[0], rows->anchors + (size_t)sel->neg[k] * tokens, tokens, opt->w_neg, false);

@@ -9,6 +9,7 @@
 #include "step/losses.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "step/drift.h"
@@ -17,6 +18,8 @@
 #include "step/method/method.h"
 
 bool losses_need_reference(const DriftOptions *drift, const LearnOptions *learn) {
+    const bool draft = learn->method.kind == METHOD_DRAFT; /* the reward alone */
+    if (draft) return drift->latent_l2 > 0 || learn->keep.anchor > 0;
     if (learn->method.kind != METHOD_DRPO || drift->latent_l2 > 0 || keep_needs_reference(&learn->keep)) return true;
     const Objective objective = learn->soft.objective;
     return objective == OBJECTIVE_BINARY ? drift->lambda_ref > 0 : drift_soft_needs_reference(objective);
@@ -53,17 +56,17 @@ static void add_latent_l2(float weight, const Candidates *c, FeatureSet *latents
 }
 
 /* One feature key: drift, then what is asked for beside it. */
-static int key_gradient(const LossOptions *o, const Candidates *c, const double *y, FeatureSet *f, float share,
-                        StepStats *stats, double *scale, Error *err) {
+static int key_gradient(const LossOptions *o, const Candidates *c, int count, const double *y, FeatureSet *f,
+                        float share, StepStats *stats, double *scale, Error *err) {
     const KeepOptions *keep = &o->learn.keep;
     DriftResult pref = {0}, ref = {0};
     if (o->learn.soft.objective == OBJECTIVE_BINARY)
-        TRY(drift_feature(f, c->count, &c->selection, &o->drift, o->threads, &pref, &ref, err));
+        TRY(drift_feature(f, count, &c->selection, &o->drift, o->threads, &pref, &ref, err));
     else
-        TRY(drift_soft(f, c->count, y, &o->learn.soft, &o->drift, o->threads, &pref, err));
-    if (keep->feature_l2 > 0) keep_feature_l2(f, c->count, keep->feature_l2);
-    if (keep->diversity > 0) keep_diversity(f, c->count, keep->diversity, keep->diversity_margin);
-    size_t n = (size_t)c->count * (size_t)f->tokens * (size_t)f->dim;
+        TRY(drift_soft(f, count, y, &o->learn.soft, &o->drift, o->threads, &pref, err));
+    if (keep->feature_l2 > 0) keep_feature_l2(f, count, keep->feature_l2);
+    if (keep->diversity > 0) keep_diversity(f, count, keep->diversity, keep->diversity_margin);
+    size_t n = (size_t)count * (size_t)f->tokens * (size_t)f->dim;
     for (size_t j = 0; share != 1 && j < n; j++) f->grad[j] *= share;
     stats->pref_loss += share * pref.loss;
     stats->ref_loss += share * ref.loss;
@@ -71,12 +74,38 @@ static int key_gradient(const LossOptions *o, const Candidates *c, const double 
     return 0;
 }
 
+static void copy_rows(const float *from, const int *row, int n, size_t width, float *to) {
+    for (int i = 0; i < n; i++) memcpy(to + (size_t)i * width, from + (size_t)row[i] * width, width * sizeof *to);
+}
+
+/* Only the moving candidates are samples; all of them may be anchors. */
+static int subset_gradient(const LossOptions *o, const Candidates *c, const double *y, FeatureSet *f, float share,
+                           StepStats *stats, double *scale, Error *err) {
+    const size_t width = (size_t)f->tokens * (size_t)f->dim, n = (size_t)c->n_moving * width;
+    float *rows = malloc(3 * n * sizeof *rows);
+    if (!rows) return fail(err, DRPO_E_MEMORY, "out of memory");
+    FeatureSet some = *f;
+    some.policy = rows, some.reference = rows + n, some.grad = rows + 2 * n;
+    some.anchors = f->anchors ? f->anchors : f->policy;
+    some.anchor_rows = c->count;
+    copy_rows(f->policy, c->moving, c->n_moving, width, some.policy);
+    copy_rows(f->reference, c->moving, c->n_moving, width, some.reference);
+    const int code = key_gradient(o, c, c->n_moving, y, &some, share, stats, scale, err);
+    memset(f->grad, 0, (size_t)c->count * width * sizeof *f->grad);
+    for (int i = 0; code >= 0 && i < c->n_moving; i++)
+        memcpy(f->grad + (size_t)c->moving[i] * width, some.grad + (size_t)i * width, width * sizeof *rows);
+    free(rows);
+    return code;
+}
+
 static int drift_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c, const double *y, int keys,
                           StepStats *stats, Error *err) {
     float share = o->mean_keys ? 1.0f / (float)keys : 1;
     double scale = 0;
     for (int i = 0; i < keys; i++) {
-        int code = key_gradient(o, c, y, &c->feature[i], share, stats, &scale, err);
+        FeatureSet *f = &c->feature[i];
+        int code = c->n_moving ? subset_gradient(o, c, y, f, share, stats, &scale, err)
+                               : key_gradient(o, c, c->count, y, f, share, stats, &scale, err);
         if (code < 0) return fail_in(err, "feature %s", feature_maps_key(maps, i)), code;
     }
     stats->feature_scale += keys ? scale / keys : 0;
@@ -103,6 +132,10 @@ int losses_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c
                           .selection = &c->selection,
                           .draw = c->draw,
                           .latents = latents,
+                          .reward = c->reward,
+                          .reward_gradient = c->reward_gradient,
+                          .vgg_threshold = o->vgg_threshold,
+                          .norm = c->norm,
                           .anchor_l2 = weight};
         TRY(method_gradient(&in, &loss, &anchored, err));
         stats->pref_loss += loss;

@@ -11,6 +11,7 @@ typedef struct LossOptions {
     LearnOptions learn;
     bool mean_keys; /* average over feature keys instead of their sum */
     int threads;
+    double vgg_threshold; /* method/vggflow.c */
 } LossOptions;
 
 /* Whether the frozen reference, or the latents as a feature, have a part in the loss. */

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "step/differentiate.h"
+
 static const size_t default_budget = (size_t)1 << 30;
 static const size_t aside_goal = (size_t)256 << 20; /* what maps that stand aside should do with */
 enum { DECODE_PIXELS = 1 << 16 }; /* pictures per decoder run: about this many pixels keep its layers near the cache */
@@ -19,11 +21,11 @@ static GeneratorPassOptions policy_options(const NetworksOptions *o, int batch, 
 }
 
 /* One picture decides how much is recomputed: what fits a budget is taken, else the least that is possible. */
-static LatentPassOptions aside_options(const NetworksOptions *o, int batch, size_t budget) {
+static LatentPassOptions aside_options(const NetworksOptions *o, const FeatureBuilder *f, int batch, size_t budget) {
     return (LatentPassOptions){.batch = batch,
                                .height = o->height,
                                .width = o->width,
-                               .features = o->aside,
+                               .features = f,
                                .backward = true,
                                .budget = budget,
                                .tight = true};
@@ -37,7 +39,7 @@ int networks_measure(Pipeline *p, Backend *b, const NetworksOptions *o, size_t *
     TRY(generator_pass_measure(p, b, &policy, bytes, err));
     if (!o->aside->count) return 0;
     size_t aside;
-    LatentPassOptions one = aside_options(o, 1, aside_goal);
+    LatentPassOptions one = aside_options(o, o->aside, 1, aside_goal);
     TRY(latent_pass_measure(p, b, &one, &aside, err));
     *bytes += aside;
     return 0;
@@ -60,17 +62,24 @@ static int choose_chunk(Pipeline *p, Networks *n, const NetworksOptions *o, Erro
 }
 
 /* As many candidates at once as the goal has room for; a single one is recomputed as far as it must be. */
-static int plan_aside(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
+static int plan_aside(Pipeline *p, Networks *n, const NetworksOptions *o, const FeatureBuilder *f, LatentPass **out,
+                      Error *err) {
     const size_t goal = o->budget && o->budget < aside_goal ? o->budget : aside_goal;
     int batch = o->candidates;
     for (; batch > 1; batch = (batch + 1) / 2) {
         size_t bytes;
-        LatentPassOptions some = aside_options(o, batch, 0);
+        LatentPassOptions some = aside_options(o, f, batch, 0);
         TRY(latent_pass_measure(p, n->backend, &some, &bytes, err));
         if (bytes <= goal) break;
     }
-    LatentPassOptions aside = aside_options(o, batch, goal);
-    return latent_pass_new(p, n->backend, &aside, &n->aside, err);
+    LatentPassOptions aside = aside_options(o, f, batch, goal);
+    return latent_pass_new(p, n->backend, &aside, out, err);
+}
+
+static int plan_given(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
+    LatentPassOptions given = {.batch = 1, .height = o->height, .width = o->width, .features = o->given};
+    TRY(latent_pass_new(p, n->backend, &given, &n->given, err));
+    return encode_pass_new(p, n->backend, o->height, o->width, &n->encode, err);
 }
 
 static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
@@ -84,7 +93,10 @@ static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error
         reference.backward = false;
         TRY(generator_pass_new(p, n->backend, &reference, &n->reference, err));
     }
-    if (o->aside->count) TRY(plan_aside(p, n, o, err));
+    if (o->aside->count) TRY(plan_aside(p, n, o, o->aside, &n->aside, err));
+    const FeatureBuilder picture = differentiate_builder();
+    if (o->differentiates) TRY(plan_aside(p, n, o, &picture, &n->picture, err));
+    if (o->given->count) TRY(plan_given(p, n, o, err));
     int pixels = o->height * o->width * p->factor * p->factor, batch = DECODE_PIXELS / pixels;
     if (batch > o->candidates) batch = o->candidates;
     return decode_pass_new(p, n->backend, batch > 1 ? batch : 1, o->height, o->width, &n->decode, err);
@@ -97,6 +109,9 @@ static int bind_memory(Networks *n, Error *err) {
     n->shared_bytes = decode_pass_bytes(n->decode);
     if (n->reference) n->shared_bytes = max_size(n->shared_bytes, generator_pass_bytes(n->reference));
     if (n->aside) n->shared_bytes = max_size(n->shared_bytes, latent_pass_bytes(n->aside));
+    if (n->picture) n->shared_bytes = max_size(n->shared_bytes, latent_pass_bytes(n->picture));
+    if (n->given) n->shared_bytes = max_size(n->shared_bytes, latent_pass_bytes(n->given));
+    if (n->encode) n->shared_bytes = max_size(n->shared_bytes, encode_pass_bytes(n->encode));
     if (n->held)
         n->held_bytes = policy;
     else
@@ -110,6 +125,9 @@ static int bind_memory(Networks *n, Error *err) {
     TRY(generator_pass_bind(n->policy, n->held ? n->held_memory : n->shared_memory, err));
     if (n->reference) TRY(generator_pass_bind(n->reference, n->shared_memory, err));
     if (n->aside) TRY(latent_pass_bind(n->aside, n->shared_memory, err));
+    if (n->picture) TRY(latent_pass_bind(n->picture, n->shared_memory, err));
+    if (n->given) TRY(latent_pass_bind(n->given, n->shared_memory, err));
+    if (n->encode) TRY(encode_pass_bind(n->encode, n->shared_memory, err));
     return decode_pass_bind(n->decode, n->shared_memory, err);
 }
 
@@ -133,6 +151,9 @@ void networks_close(Networks *n) {
     generator_pass_free(n->reference);
     decode_pass_free(n->decode);
     latent_pass_free(n->aside);
+    latent_pass_free(n->given);
+    latent_pass_free(n->picture);
+    encode_pass_free(n->encode);
     if (n->held_memory) n->backend->free(n->backend, n->held_memory, n->held_bytes);
     if (n->shared_memory) n->backend->free(n->backend, n->shared_memory, n->shared_bytes);
     memset(n, 0, sizeof *n);

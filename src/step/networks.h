@@ -8,6 +8,7 @@
 #define DRPO_STEP_NETWORKS_H
 
 #include "model/decode_pass.h"
+#include "model/encode_pass.h"
 #include "model/generator_pass.h"
 #include "model/latent_pass.h"
 
@@ -16,7 +17,10 @@ typedef struct Networks {
     GeneratorPass *policy;    /* forward and backward, `chunk` candidates */
     GeneratorPass *reference; /* adapter off, features only */
     DecodePass *decode;
-    LatentPass *aside; /* feature maps too large to stand behind the generator; NULL: none */
+    LatentPass *aside;   /* feature maps too large to stand behind the generator; NULL: none */
+    LatentPass *given;   /* every feature of a given picture; NULL: there are no given pictures */
+    EncodePass *encode;  /* of them */
+    LatentPass *picture; /* decoder with a way back, for the reward's gradient; NULL: not used */
     int chunk;
     bool held; /* chunk is all of K: activations wait for the backward half */
     void *held_memory, *shared_memory;
@@ -30,6 +34,8 @@ typedef struct NetworksOptions {
     bool released_x0, reference;
     Adapter *adapter;
     const FeatureBuilder *features, *aside; /* aside: count 0 for none */
+    const FeatureBuilder *given;            /* likewise, of given pictures */
+    bool differentiates;                    /* a decoder with a way back is needed */
     bool redraws;                           /* maps aside look at anchors anew */
 } NetworksOptions;
 

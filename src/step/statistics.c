@@ -2,6 +2,7 @@
 #include "step/statistics.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/clock.h"
 
@@ -42,6 +43,36 @@ void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards) 
     stats->reward_worst += worst;
     stats->diversity += candidates_diversity(c);
     stats->candidates += c->count;
+}
+
+void statistics_add_scores(StepStats *stats, const Candidates *c, bool scored) {
+    double sum = 0, squares = 0, best = -INFINITY, worst = INFINITY;
+    stats->diversity += candidates_diversity(c);
+    stats->candidates += c->count;
+    if (!scored) return;
+    for (int i = 0; i < c->count; i++) {
+        sum += c->score[i];
+        squares += c->score[i] * c->score[i];
+        best = fmax(best, c->score[i]);
+        worst = fmin(worst, c->score[i]);
+    }
+    const double mean = sum / c->count;
+    stats->reward_mean += mean;
+    stats->reward_std += sqrt(fmax(squares / c->count - mean * mean, 0));
+    stats->reward_best += best;
+    stats->reward_worst += worst;
+}
+
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double statistics_quantile(double *values, int n, double quantile) {
+    qsort(values, (size_t)n, sizeof *values, ascending);
+    const double at = quantile * (n - 1);
+    const int low = (int)at;
+    return low + 1 < n ? values[low] + (at - low) * (values[low + 1] - values[low]) : values[n - 1];
 }
 
 void statistics_join(StepStats *total, const StepStats *one, int workers) {

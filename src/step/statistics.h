@@ -15,6 +15,10 @@ void phase_end(PhaseClock *clock, int phase); /* time since the last call goes t
 /* DRPO_E_NUMERIC with the candidate's number when a latent is not finite. */
 int statistics_check_latents(const Candidates *c, const Prompt *prompt, Error *err);
 void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards);
+/* The same where no reward scored: the scores stand for themselves when there are any. */
+void statistics_add_scores(StepStats *stats, const Candidates *c, bool scored);
+/* Between the two nearest of n values, which are put in order. */
+double statistics_quantile(double *values, int n, double quantile);
 /* Adds one prompt's sums. Its seconds count as 1/workers: they ran at the same time as others'. */
 void statistics_join(StepStats *total, const StepStats *one, int workers);
 /* Sums to means over `prompts` (losses: over the prompts used). */

@@ -9,10 +9,12 @@
 
 #include "base/threads.h"
 #include "model/text_pass.h"
+#include "step/differentiate.h"
 #include "step/generate.h"
 #include "step/look.h"
 #include "step/losses.h"
 #include "step/method/method.h"
+#include "step/offline.h"
 #include "step/select.h"
 #include "step/statistics.h"
 #include "step/turns.h"
@@ -26,8 +28,11 @@ struct Step {
     FeatureMaps *maps;
     TextPass *text;
     Workers workers;
-    int cores;   /* that compute at the same time, 0 < cores */
-    float *grad; /* [adapter->count] */
+    int cores;            /* that compute at the same time, 0 < cores */
+    float *grad;          /* [adapter->count] */
+    double vgg_threshold; /* of this update */
+    double *norm;         /* [prompts * candidates] of this update's reward gradients */
+    int norms;
 };
 
 static const size_t text_cache_bytes = (size_t)16 << 20;
@@ -41,7 +46,8 @@ static int open_workers(Step *s, Error *err) {
     TRY(feature_maps_open(spec, p, size, size, losses_need_latents(&o->drift, &o->learn), &s->maps, err));
     TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));
     FeatureBuilder features = feature_maps_builder(s->maps, FEATURES_BEHIND),
-                   aside = feature_maps_builder(s->maps, FEATURES_ASIDE);
+                   aside = feature_maps_builder(s->maps, FEATURES_ASIDE), given = {0};
+    if (o->offline.mode != MODE_ONLINE) given = feature_maps_builder(s->maps, FEATURES_ALL);
     NetworksOptions n = {.candidates = o->candidates,
                          .chunk = o->chunk,
                          .budget = o->memory_budget,
@@ -52,13 +58,17 @@ static int open_workers(Step *s, Error *err) {
                          .adapter = s->adapter,
                          .features = &features,
                          .aside = &aside,
+                         .given = &given,
+                         .differentiates = method_differentiates(&o->learn.method),
                          .redraws = feature_maps_redraws(s->maps)};
     int threads = o->threads > 0 ? o->threads : threads_default(), prompts = o->prompts > 0 ? o->prompts : 1;
     s->cores = threads;
     if (o->at_once > 0) prompts = o->at_once < prompts ? o->at_once : prompts;
     TRY(workers_open(p, s->backend, &n, threads, o->at_once > 0, prompts, &s->workers, err));
     s->grad = calloc(s->adapter->count, sizeof(float));
-    return s->grad ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
+    s->vgg_threshold = 1;
+    s->norm = calloc((size_t)(o->prompts > 0 ? o->prompts : 1) * (size_t)o->candidates, sizeof *s->norm);
+    return s->grad && s->norm ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
 int step_new(Pipeline *p, Backend *b, Adapter *a, const StepOptions *o, Step **out, Error *err) {
@@ -83,10 +93,13 @@ void step_free(Step *s) {
     text_pass_free(s->text);
     feature_maps_close(s->maps);
     free(s->grad);
+    free(s->norm);
     free(s);
 }
 
 const float *step_last_gradient(const Step *s) { return s->grad; }
+double step_method_state(const Step *s) { return s->vgg_threshold; }
+void step_set_method_state(Step *s, double state) { s->vgg_threshold = state; }
 
 int step_plan(const Step *s, StepPlan *out) {
     const Pipeline *p = s->pipeline;
@@ -115,6 +128,7 @@ static int draw_candidates(const Step *s, Worker *w) {
     method_act(&s->options.learn.method, c->noise, c->latents, c->count, c->latent_count);
     phase_end(&clock, PHASE_GENERATE);
     TRY(statistics_check_latents(c, w->prompt, &w->err));
+    if (s->options.offline.mode != MODE_ONLINE) return 0; /* nobody looks at pictures */
     TRY(decode_pass_run(w->net.decode, c->latents, c->count, c->rgb, &w->err));
     phase_end(&clock, PHASE_DECODE);
     return 0;
@@ -127,9 +141,9 @@ static int learn(const Step *s, Worker *w) {
     if (w->net.reference) TRY(generate_reference(w->net.reference, w->text, c, &w->err));
     phase_end(&clock, PHASE_REFERENCE);
     LatentPass *aside = w->net.aside;
-    if (aside) TRY(look_at_candidates(aside, w->text, c, &w->err));
+    if (aside && !w->net.given) TRY(look_at_candidates(aside, w->text, c, &w->err));
     if (aside && w->net.reference) TRY(look_at_reference(aside, w->text, c, &w->err));
-    LossOptions losses = {s->options.drift, s->options.learn, s->options.mean_keys, w->threads};
+    LossOptions losses = {s->options.drift, s->options.learn, s->options.mean_keys, w->threads, s->vgg_threshold};
     TRY(losses_gradient(s->maps, &losses, c, &w->stats, &w->err));
     if (aside) TRY(look_back(aside, w->text, c, &w->err));
     phase_end(&clock, PHASE_FEATURES);
@@ -161,9 +175,35 @@ static int leave_out(Worker *w) {
     return 0;
 }
 
+static void count_prompt(const Step *s, Worker *w) {
+    const Candidates *c = &w->candidates;
+    const bool spread = s->options.spread_weight && c->selection.n_pos > 0 && c->selection.n_neg > 0;
+    w->stats.prompts_skipped = c->selection.skip;
+    w->stats.prompts_used = !c->selection.skip;
+    if (!c->selection.skip) w->stats.weight = spread ? select_spread(c->score, &c->selection) : 1;
+}
+
+/* Given pictures take the reward's place. */
+static int compare(const Step *s, Worker *w) {
+    const StepOptions *o = &s->options;
+    Candidates *c = &w->candidates;
+    PhaseClock clock = phase_start(&w->stats);
+    const OfflinePasses passes = {w->net.encode, w->net.given};
+    const bool anchor = feature_maps_is_anchor(s->maps, c->features - 1);
+    if (w->net.aside) TRY(look_at_candidates(w->net.aside, w->text, c, &w->err));
+    TRY(offline_look(&passes, &o->offline, w->text, w->prompt, c, &w->err));
+    TRY(offline_select(&o->offline, o->positives, o->negatives, o->min_spread, anchor, c, &w->err));
+    c->rewards = 1;
+    statistics_add_scores(&w->stats, c, o->offline.mode == MODE_OFFLINE_DISTANCE);
+    count_prompt(s, w);
+    phase_end(&clock, PHASE_FEATURES);
+    return 0;
+}
+
 static int score(const Step *s, Worker *w, RewardSet *rewards) {
     const StepOptions *o = &s->options;
     Candidates *c = &w->candidates;
+    if (w->net.given) return compare(s, w);
     PhaseClock clock = phase_start(&w->stats);
     Pictures pictures = {c->rgb, c->count, c->height, c->width};
     const long faults = reward_set_faults(rewards);
@@ -173,11 +213,13 @@ static int score(const Step *s, Worker *w, RewardSet *rewards) {
     TRY(code);
     c->rewards = rewards->count;
     TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, &w->err));
+    if (w->net.picture) {
+        c->selection.skip = false; /* a slope teaches even where all scores are equal */
+        TRY(differentiate(w->net.picture, rewards, w->prompt, c, &w->err));
+    }
     statistics_add_rewards(&w->stats, c, rewards->count);
     phase_end(&clock, PHASE_REWARD);
-    w->stats.prompts_skipped = c->selection.skip;
-    w->stats.prompts_used = !c->selection.skip;
-    if (!c->selection.skip) w->stats.weight = o->spread_weight ? select_spread(c->score, &c->selection) : 1;
+    count_prompt(s, w);
     return 0;
 }
 
@@ -222,6 +264,9 @@ static int run_prompt(Round *r, Worker *w, int index, int code) {
 static void collect(Step *s, const Worker *w, StepStats *stats) {
     statistics_join(stats, &w->stats, s->workers.count);
     if (w->candidates.selection.skip) return;
+    if (s->options.learn.method.kind == METHOD_VGGFLOW)
+        for (int i = 0; i < w->candidates.count && s->norms < s->options.prompts * s->options.candidates; i++)
+            s->norm[s->norms++] = w->candidates.norm[i];
     float weight = (float)w->stats.weight;
     for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] += weight * w->grad[i];
 }
@@ -276,6 +321,7 @@ int step_update(Step *s, const Prompt *prompts, int n, long number, NoiseSource 
     }
     TRY(optimizer_update(o, s->adapter->values, s->grad, &stats->grad_norm, err));
     refresh_adapter(s);
+    if (s->norms) s->vgg_threshold = statistics_quantile(s->norm, s->norms, s->options.learn.method.vgg_quantile);
     phase_end(&clock, PHASE_OPTIMIZER);
     return 0;
 }

@@ -25,7 +25,8 @@ typedef struct StepOptions {
     const char *features; /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */
     DriftOptions drift;
     LearnOptions learn;
-    bool mean_keys; /* average over feature keys instead of their sum */
+    OfflineOptions offline; /* all zero: online */
+    bool mean_keys;         /* average over feature keys instead of their sum */
     int threads;
     int prompts; /* of one update, 0: one */
     int at_once; /* prompts on their way at the same time, as far as memory allows; 0: as many as threads. More than
@@ -48,6 +49,10 @@ int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSourc
                   float *grad, StepStats *stats, Error *err);
 /* Gradient of the prompts of the last update before clipping, [adapter->count]. */
 const float *step_last_gradient(const Step *s);
+
+/* What a method carries from one update to the next, beside weights and moments: vggflow's bound on gradients. */
+double step_method_state(const Step *s);
+void step_set_method_state(Step *s, double state);
 
 /* What `drpo plan` prints. */
 typedef struct StepPlan {

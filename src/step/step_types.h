@@ -66,7 +66,7 @@ typedef struct KeepOptions {
         anchor_min; /* weight and shape of the anchor that spares good candidates */
 } KeepOptions;
 
-typedef enum MethodKind { METHOD_DRPO, METHOD_DPO, METHOD_PSO, METHOD_GRPO } MethodKind;
+typedef enum MethodKind { METHOD_DRPO, METHOD_DPO, METHOD_PSO, METHOD_GRPO, METHOD_DRAFT, METHOD_VGGFLOW } MethodKind;
 
 /* Other methods for the same job (src/step/method). */
 typedef struct MethodOptions {
@@ -75,8 +75,31 @@ typedef struct MethodOptions {
     float pso_beta, pso_std, pso_clip;
     int grpo_anchors;
     float grpo_power, grpo_scale, grpo_advantage_clip, grpo_temperature;
-    uint64_t seed; /* of what a method draws itself */
+    float draft_weight, draft_std; /* of the mean reward, of its spread */
+    float vgg_scale, vgg_quantile; /* eta times reward scale; quantile that bounds gradients, 0: no bound */
+    uint64_t seed;                 /* of what a method draws itself */
 } MethodOptions;
+
+/* Where a prompt's attractors and repellers come from: scored candidates, given pictures, or candidates scored by their
+ * distance to given pictures (offline.h). */
+typedef enum Mode { MODE_ONLINE, MODE_OFFLINE, MODE_OFFLINE_DISTANCE } Mode;
+
+typedef enum DistanceScore { DISTANCE_MARGIN, DISTANCE_SEPARATE, DISTANCE_COSINE } DistanceScore;
+typedef struct DistanceOptions {
+    DistanceScore score;
+    bool normalize; /* z-scores over the candidates */
+    bool nearest;   /* to the nearest picture instead of the mean over all */
+    bool sum_keys;  /* instead of their mean */
+} DistanceOptions;
+
+typedef struct OfflineOptions {
+    Mode mode;
+    const char *folder; /* that relative paths of pictures begin at */
+    bool sample;        /* latents drawn from the encoder's posterior instead of its mode */
+    DistanceOptions distance;
+    float fraction; /* distance: share of the candidates that moves, the best of them */
+    bool anchors;   /* distance: given pictures attract and repel beside the selected candidates */
+} OfflineOptions;
 
 /* What is learned from a prompt's candidates; all zero: DrPO as in the paper. */
 typedef struct LearnOptions {
@@ -92,6 +115,7 @@ typedef struct FeatureSet {
     float *anchors; /* of the candidates as attractors and repellers, where a map draws anew; NULL: rows of policy */
     float *data;    /* [data_pos + data_neg, tokens, dim] of given pictures, which attract and repel too */
     int data_pos, data_neg;
+    int anchor_rows; /* candidates in `anchors`; 0: as many as in policy */
 } FeatureSet;
 
 /* What one update reports. */

@@ -24,7 +24,8 @@ static int open_worker(Pipeline *p, Backend *b, const NetworksOptions *o, Worker
     TRY(networks_open(p, b, o, &w->net, err));
     TRY(candidates_allocate(&w->candidates, o->candidates,
                             (size_t)p->latent_channels * (size_t)o->height * (size_t)o->width, o->height * p->factor,
-                            o->width * p->factor, &(CandidatePasses){w->net.policy, w->net.aside, o->redraws}, err));
+                            o->width * p->factor,
+                            &(CandidatePasses){w->net.policy, w->net.aside, o->redraws, o->differentiates}, err));
     w->text = malloc(text_encoders_floats(&p->text) * sizeof(float));
     w->grad = malloc(o->adapter->count * sizeof(float));
     return w->text && w->grad ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");

@@ -40,10 +40,10 @@ static int write_moments(const char *folder, const Optimizer *o, Error *err) {
 static int write_state(const char *folder, const Checkpoint *c, Error *err) {
     char path[PATH_MAX];
     TRY(join(path, folder, "state.json", err));
-    json_t *state = json_pack("{s:i, s:I, s:s, s:s, s:s, s:I, s:I}", "format", CHECKPOINT_FORMAT, "step",
-                              (json_int_t)c->step, "config_sha256", c->identity.config, "model_sha256",
-                              c->identity.model, "prompts_sha256", c->identity.prompts, "metrics_bytes",
-                              (json_int_t)c->metrics_bytes, "eval_bytes", (json_int_t)c->eval_bytes);
+    json_t *state = json_pack(
+        "{s:i, s:I, s:s, s:s, s:s, s:I, s:I, s:f}", "format", CHECKPOINT_FORMAT, "step", (json_int_t)c->step,
+        "config_sha256", c->identity.config, "model_sha256", c->identity.model, "prompts_sha256", c->identity.prompts,
+        "metrics_bytes", (json_int_t)c->metrics_bytes, "eval_bytes", (json_int_t)c->eval_bytes, "method", c->method);
     if (!state) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
     int code = json_save_path(path, state, err);
     json_decref(state);
@@ -116,6 +116,7 @@ static int read_state(const char *folder, const RunIdentity *expected, Checkpoin
     static const char *const keys[] = {"format", "step", "metrics_bytes", "eval_bytes", "config_sha256"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) json_require(&r, keys[i]);
     *out = (Checkpoint){.step = (long)json_get_int(&r, "step", 0),
+                        .method = json_get_number(&r, "method", 1),
                         .metrics_bytes = json_get_int(&r, "metrics_bytes", 0),
                         .eval_bytes = json_get_int(&r, "eval_bytes", 0)};
     int64_t format = json_get_int(&r, "format", 0);

@@ -20,6 +20,7 @@ typedef struct RunIdentity {
 typedef struct Checkpoint {
     long step;
     RunIdentity identity;
+    double method; /* step_method_state */
     long long metrics_bytes, eval_bytes; /* length of metrics.jsonl and eval.jsonl when it was written */
 } Checkpoint;
 

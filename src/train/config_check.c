@@ -18,6 +18,8 @@ static int check_update(const Config *c, Error *err) {
     if (method != METHOD_DRPO && objective != OBJECTIVE_BINARY)
         return fail(err, DRPO_E_USAGE, "--objective %s is a variant of --method drpo, not of %s",
                     config_text(c, OPT_OBJECTIVE), config_text(c, OPT_METHOD));
+    if (method == METHOD_DRAFT && config_float(c, OPT_DRAFT_WEIGHT) == 0 && config_float(c, OPT_DRAFT_STD) == 0)
+        return fail(err, DRPO_E_USAGE, "--draft-weight and --draft-std are both 0: nothing would be learnt");
     if (config_float(c, OPT_PSO_CLIP) >= 1) return fail(err, DRPO_E_USAGE, "--pso-clip must be less than 1");
     LearnOptions learn;
     session_learn_options(c, &learn);
@@ -33,6 +35,23 @@ static int check_update(const Config *c, Error *err) {
     if (config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE) > 65536)
         return fail(err, DRPO_E_USAGE, "--prompts-per-step times --accumulate is more than 65536");
     return prompt_order_check(config_text(c, OPT_PROMPT_ORDER), err);
+}
+
+static int check_mode(const Config *c, Error *err) {
+    const bool online = config_choice(c, OPT_MODE) == MODE_ONLINE, pairs = config_text(c, OPT_PAIRS)[0] != 0;
+    if (online && pairs)
+        return fail(err, DRPO_E_USAGE, "--pairs has no part in --mode online; give --mode offline or offline-distance");
+    if (online) return 0;
+    if (!pairs)
+        return fail(err, DRPO_E_USAGE, "--mode %s learns from given pictures: name them with --pairs FILE",
+                    config_text(c, OPT_MODE));
+    if (config_choice(c, OPT_METHOD) != METHOD_DRPO)
+        return fail(err, DRPO_E_USAGE, "--mode %s is a mode of --method drpo, not of %s", config_text(c, OPT_MODE),
+                    config_text(c, OPT_METHOD));
+    if (config_choice(c, OPT_OBJECTIVE) != OBJECTIVE_BINARY)
+        return fail(err, DRPO_E_USAGE, "--mode %s knows good and bad pictures, no scores: --objective must be binary",
+                    config_text(c, OPT_MODE));
+    return 0;
 }
 
 /* A file that an option names must be there. */
@@ -58,6 +77,7 @@ static int check_run(const Config *c, Error *err) {
 
 int config_check(const Config *c, Error *err) {
     if (config_has(c, OPT_CANDIDATES)) TRY(check_update(c, err));
+    if (config_has(c, OPT_MODE)) TRY(check_mode(c, err));
     if (config_has(c, OPT_REWARD)) TRY(check_rewards(c, err));
     if (config_has(c, OPT_RESUME)) TRY(check_run(c, err));
     TRY(check_file(c, OPT_NOISE, err));

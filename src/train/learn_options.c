@@ -1,4 +1,6 @@
 /* What is learned from scored candidates, as options say it: --method, --objective and their own options. */
+#include <string.h>
+
 #include "train/session.h"
 
 /* Defaults of a method that differ from the table's. */
@@ -34,6 +36,10 @@ void session_learn_options(const Config *c, LearnOptions *out) {
                                   .grpo_scale = number(c, OPT_GRPO_SCALE),
                                   .grpo_advantage_clip = number(c, OPT_GRPO_CLIP),
                                   .grpo_temperature = number(c, OPT_GRPO_TEMPERATURE),
+                                  .draft_weight = number(c, OPT_DRAFT_WEIGHT),
+                                  .draft_std = number(c, OPT_DRAFT_STD),
+                                  .vgg_scale = number(c, OPT_VGG_SCALE),
+                                  .vgg_quantile = number(c, OPT_VGG_QUANTILE),
                                   .seed = (uint64_t)config_int(c, OPT_SEED)};
     out->soft = (SoftOptions){.objective = (Objective)config_choice(c, OPT_OBJECTIVE),
                               .alpha = number(c, OPT_AWR_ALPHA),
@@ -48,4 +54,19 @@ void session_learn_options(const Config *c, LearnOptions *out) {
                               .anchor_alpha = number(c, OPT_ANCHOR_ALPHA),
                               .anchor_clip = number(c, OPT_ANCHOR_CLIP),
                               .anchor_min = number(c, OPT_ANCHOR_MIN)};
+}
+
+/* Relative paths of pictures begin at the folder of the pairs file. */
+int session_offline_options(const Config *c, Arena *a, OfflineOptions *out, Error *err) {
+    const char *path = asset_find(config_text(c, OPT_PAIRS), a), *slash = path ? strrchr(path, '/') : NULL;
+    *out = (OfflineOptions){.mode = (Mode)config_choice(c, OPT_MODE),
+                            .folder = slash ? arena_printf(a, "%.*s", (int)(slash - path), path) : ".",
+                            .sample = config_choice(c, OPT_PAIR_LATENTS) == 1,
+                            .distance = {.score = (DistanceScore)config_choice(c, OPT_DISTANCE_SCORE),
+                                         .normalize = config_choice(c, OPT_DISTANCE_NORMALIZE) == 0,
+                                         .nearest = config_choice(c, OPT_DISTANCE_REDUCE) == 1,
+                                         .sum_keys = config_choice(c, OPT_DISTANCE_KEYS) == 1},
+                            .fraction = number(c, OPT_DISTANCE_FRACTION),
+                            .anchors = config_bool(c, OPT_DISTANCE_ANCHORS)};
+    return out->folder ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }

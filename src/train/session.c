@@ -129,6 +129,7 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
                   .latent_l2 = (float)config_float(c, OPT_LATENT_L2)},
     };
     session_learn_options(c, &out->learn);
+    TRY(session_offline_options(c, s->arena, &out->offline, err));
     if (!losses_rank(&out->learn)) out->positives = out->negatives = 1;
     out->drift.n_radii = config_numbers(c, OPT_RADII, out->drift.radii, MAX_RADII);
     return find_features(config_text(c, OPT_FEATURES), s->arena, &out->features, err);

@@ -32,6 +32,8 @@ int prompts_spread(const PromptList *from, size_t limit, Arena *a, PromptList *o
 int session_step_options(const Session *s, const Config *c, StepOptions *out, Error *err);
 /* What is learned from scored candidates: --method, --objective and what belongs to them. */
 void session_learn_options(const Config *c, LearnOptions *out);
+/* --mode and what belongs to it. */
+int session_offline_options(const Config *c, Arena *a, OfflineOptions *out, Error *err);
 /* --rng and --noise, and for training --neighbour-noise. per_image = C*h*w. */
 int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err);
 

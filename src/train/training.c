@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "step/average.h"
+#include "step/pairs.h"
 
 static int hash_file(const char *path, char hex[65], Error *err) {
     MappedFile f;
@@ -17,8 +18,12 @@ static int hash_file(const char *path, char hex[65], Error *err) {
 static int open_prompts(Training *t, const Job *job, Error *err) {
     const Config *c = job->config;
     Arena *a = t->session.arena;
-    TRY(session_prompts(a, t->session.pipeline, "prompts", config_text(c, OPT_PROMPTS), &job->log, &t->prompts,
+    OfflineOptions offline;
+    TRY(session_offline_options(c, a, &offline, err));
+    const OptionId file = offline.mode == MODE_ONLINE ? OPT_PROMPTS : OPT_PAIRS;
+    TRY(session_prompts(a, t->session.pipeline, option_info(file)->key, config_text(c, file), &job->log, &t->prompts,
                         &t->prompts_path, err));
+    if (file == OPT_PAIRS) TRY(pairs_check(&t->prompts, offline.folder, err));
     uint64_t seed = (uint64_t)config_int(c, OPT_SEED);
     TRY(prompt_order_new(config_text(c, OPT_PROMPT_ORDER), seed, &t->prompts, &t->order, err));
     t->prompts_per_update = (int)(config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE));
@@ -90,8 +95,11 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     config_hash(c, t->identity.config);
     memcpy(t->identity.model, pipeline_sha256(p), sizeof t->identity.model);
     if (!rewards) return 0;
-    TRY(job_rewards(job, &t->rewards, err));
+    const bool online = config_choice(c, OPT_MODE) == MODE_ONLINE;
+    if (!online && (!config_has(c, OPT_EVAL_EVERY) || config_int(c, OPT_EVAL_EVERY) == 0)) return 0;
+    TRY(job_rewards(job, &t->rewards, err)); /* offline: for evaluations only */
     TRY(job_heldout_rewards(job, &t->heldout, err));
+    if (!online) return 0;
     return job_rewards_fit(&t->rewards, t->prompts.items, t->prompts.count, t->prompts_path, err);
 }
 

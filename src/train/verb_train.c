@@ -45,6 +45,7 @@ static int save_checkpoint(Loop *l, Error *err) {
     TRY(metrics_sync(&l->metrics, err));
     Checkpoint c = {.step = l->done,
                     .identity = l->training.identity,
+                    .method = step_method_state(l->training.step),
                     .metrics_bytes = l->metrics.updates.offset,
                     .eval_bytes = l->metrics.evaluations.offset};
     LoraMeta meta = adapter_meta(l);
@@ -102,7 +103,9 @@ static int one_update(Loop *l, Error *err) {
     l->seconds += seconds;
     const char *dump = config_text(c, OPT_DUMP_GRADIENTS);
     if (dump[0] && l->timed == 1) TRY(gradients_write(dump, t->adapter, step_last_gradient(t->step), err));
-    TRY(metrics_update(&l->metrics, l->done, &stats, &t->rewards, t->indices, t->prompts_per_update, seconds, err));
+    static const RewardSet none = {0};
+    const RewardSet *scored = config_choice(c, OPT_MODE) == MODE_ONLINE ? &t->rewards : &none;
+    TRY(metrics_update(&l->metrics, l->done, &stats, scored, t->indices, t->prompts_per_update, seconds, err));
     report_progress(l, &stats, seconds);
     if (l->preview && due(l->done, config_int(c, OPT_EVAL_EVERY))) TRY(evaluate(l, err));
     if (due(l->done, config_int(c, OPT_CHECKPOINT_EVERY))) TRY(save_checkpoint(l, err));
@@ -179,7 +182,7 @@ static int write_final(Loop *l, Error *err) {
                       .base_model = t->session.pipeline->name,
                       .base_sha256 = t->identity.model,
                       .config_sha256 = t->identity.config,
-                      .prompts = config_text(c, OPT_PROMPTS),
+                      .prompts = config_text(c, config_choice(c, OPT_MODE) == MODE_ONLINE ? OPT_PROMPTS : OPT_PAIRS),
                       .prompts_sha256 = t->identity.prompts,
                       .command = command,
                       .rewards = config_text(c, OPT_REWARD),
@@ -218,6 +221,7 @@ static int begin_run(Loop *l, Error *err) {
         TRY(checkpoint_read(l->run.checkpoint, t->session.pipeline, &t->identity, &adapters, &t->optimizer, &from,
                             err));
         training_refresh(t);
+        step_set_method_state(t->step, from.method);
         l->done = l->saved = from.step;
         log_info(&l->job->log, "resuming after step %ld of %s", l->done, l->run.path);
     }

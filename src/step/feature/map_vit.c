@@ -158,17 +158,11 @@ static void close_vit(FeatureMap *m) {
 
 /* ---- graph ---- */
 
-/* clamp(x, -1, 1): no slope outside. */
-static Value clamp_unit(Graph *g, Value x) {
-    Value low = act(g, affine(g, x, 1, 1), ACT_RELU), high = act(g, affine(g, x, 1, -1), ACT_RELU);
-    return affine(g, add(g, low, affine(g, high, -1, 0)), 1, -1);
-}
-
 /* [N,3,H,W] in [-1,1] -> [N,3,size,size] as the network wants it. */
 static Value prepare(Graph *g, Vit *v, Value image) {
     if (!image) return NULL;
     const int64_t n = image->shape.dim[0], h = image->shape.dim[2], w = image->shape.dim[3], size = v->config.size;
-    Value x = reshape(g, to_tokens(g, clamp_unit(g, image)), shape3(n, h, 3 * w));
+    Value x = reshape(g, to_tokens(g, image), shape3(n, h, 3 * w));
     x = linear(g, x, param(g, &v->columns), NULL);
     Value rows = reshape(g, param(g, &v->rows), shape3(1, size, h));
     x = matmul(g, n > 1 ? broadcast_to(g, rows, shape3(n, size, h)) : rows, x, false, false);
@@ -220,7 +214,7 @@ static int build(const FeatureMap *m, Build *b, FeatureInputs *in, Value *out, E
     const int64_t patches = (int64_t)vit_grid(&v->config) * vit_grid(&v->config);
     Build decoder = *b;
     decoder.weights = p->vae_weights;
-    Value image = vae_decode(&decoder, &p->vae, affine(g, in->latents, 1 / p->vae.scaling_factor, p->vae.shift_factor));
+    Value image = vae_picture(&decoder, &p->vae, in->latents);
     b->next_segment = decoder.next_segment;
     if (v->kept) {
         if (in->draws == MAX_FEATURE_DRAWS) return fail(err, DRPO_E_USAGE, "--features: too many maps that draw noise");

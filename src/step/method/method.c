@@ -15,6 +15,8 @@ int method_gradient(const MethodInput *in, double *loss, bool *anchored, Error *
     case METHOD_DPO: return method_dpo(in, loss, err);
     case METHOD_PSO: return method_pso(in, loss, err);
     case METHOD_GRPO: return method_grpo(in, loss, err);
+    case METHOD_DRAFT: return method_draft(in, loss, err);
+    case METHOD_VGGFLOW: return method_vggflow(in, loss, err);
     case METHOD_DRPO: break;
     }
     return fail(err, DRPO_E_INTERNAL, "method %d has no gradient of its own", (int)kind);
