@@ -17,7 +17,8 @@ typedef struct Weights Weights;
 
 /* Opens FOLDER/<stem>.safetensors, stem "diffusion_pytorch_model" or "model", or the files that
  * FOLDER/<stem>.safetensors.index.json lists; they stay mapped until weights_free. `variant` "fp16": the files that are
- * called so (<stem>.fp16.safetensors); "" or NULL: the plain ones, else those of fp16. */
+ * called so (<stem>.fp16.safetensors); "" or NULL: the plain ones, else those of fp16, else a checkpoint of torch.save
+ * (pytorch_model.bin, diffusion_pytorch_model.bin). */
 int weights_open(const char *folder, const char *stem, Weights **out, Error *err);
 int weights_open_variant(const char *folder, const char *stem, const char *variant, Weights **out, Error *err);
 /* One file, whatever its name: safetensors, or a checkpoint of torch.save, which is read without executing anything

@@ -26,6 +26,12 @@ static const char *find_variant(const char *folder, const char *stem, const char
     return path && file_exists(path) ? path : NULL;
 }
 
+/* What models from before safetensors have: a file of torch.save, which is read as data; NULL: none. */
+static const char *find_checkpoint(const char *folder, const char *stem, Arena *a) {
+    const char *path = arena_printf(a, "%s/%s%s.bin", folder, strcmp(stem, "model") == 0 ? "pytorch_" : "", stem);
+    return path && torch_pickle_is(path) ? path : NULL;
+}
+
 static bool ends_with(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
     return n >= m && strcmp(text + n - m, end) == 0;
@@ -70,14 +76,15 @@ static int fail_missing(const char *folder, const char *stem, const char *varian
         return fail(err, DRPO_E_INPUT, "%s: a link to nothing; fetch the file again: %s", linked, get);
     if (pickle)
         return fail(err, DRPO_E_INPUT,
-                    "%s: only %s, a pickle that could run any program; safetensors are read, get them: %s", folder,
-                    pickle, get);
+                    "%s: only %s, a pickle that is not of the form that PyTorch writes since 1.6; get safetensors: %s",
+                    folder, pickle, get);
     return fail(err, DRPO_E_INPUT, "%s: no %s.safetensors in this folder; get it: %s", folder, stem, get);
 }
 
 static int choose(const char *folder, const char *stem, const char *variant, Arena *a, const char **path, Error *err) {
     *path = find_variant(folder, stem, variant, a);
     if (!*path && !variant[0]) *path = find_variant(folder, stem, USUAL_VARIANT, a);
+    if (!*path && !variant[0]) *path = find_checkpoint(folder, stem, a);
     if (*path) return 0;
     return arena_failed(a) ? fail(err, DRPO_E_MEMORY, "%s: out of memory", folder)
                            : fail_missing(folder, stem, variant, a, err);

@@ -1,4 +1,5 @@
-/* The verb `inspect`: what a safetensors file, model folder, adapter or run holds, in words. */
+/* The verb `inspect`: what a file of tensors (safetensors or torch.save), model folder, adapter or run holds, in words.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@ static const char *dimensions(const SafeTensor *t, char text[DIMENSIONS_TEXT]) {
 
 static int inspect_file(const Job *job, const char *path, Error *err) {
     SafeFile *f = NULL;
-    TRY(safetensors_open(path, &f, err));
+    TRY(weights_map(path, &f, err));
     size_t bytes = 0;
     for (size_t i = 0; i < safetensors_metadata_count(f); i++) {
         TextPair pair = safetensors_metadata_at(f, i);

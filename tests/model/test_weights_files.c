@@ -174,9 +174,32 @@ static void test_advice(void **state) {
     assert_non_null(strstr(model_advice(folder, text), "stabilityai/sd-turbo "));
 }
 
+/* Older models have a checkpoint of torch.save instead; safetensors beside it come first. */
+static void test_checkpoint_folder(void **state) {
+    (void)state;
+    char folder[512];
+    Error err = {0};
+    Weights *w;
+    MappedFile checkpoint;
+    fresh_dir("checkpoint", folder);
+    assert_ok(file_map(SOURCE_DIR "/tests/golden/torch_pickle/plain.pt", &checkpoint, &err), err);
+    static const char *const names[][2] = {{"pytorch_model.bin", "model"},
+                                           {"diffusion_pytorch_model.bin", "diffusion_pytorch_model"}};
+    for (int i = 0; i < 2; i++) {
+        put_file(in_dir(folder, names[i][0]), checkpoint.data, checkpoint.size);
+        assert_ok(weights_open(folder, names[i][1], &w, &err), err);
+        assert_non_null(weights_get(w, shape2(6, 4), "visual.turned"));
+        assert_true(strstr(weights_path(w), names[i][0]) != NULL);
+        weights_free(w);
+        assert_fails(weights_open_variant(folder, names[i][1], "fp16", &w, &err), DRPO_E_INPUT, "pickle", err);
+    }
+    file_unmap(&checkpoint);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_plain_and_variant), cmocka_unit_test(test_several_files),
-                                       cmocka_unit_test(test_wrong_index), cmocka_unit_test(test_what_is_there_instead),
-                                       cmocka_unit_test(test_advice)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plain_and_variant),     cmocka_unit_test(test_several_files),
+        cmocka_unit_test(test_wrong_index),           cmocka_unit_test(test_checkpoint_folder),
+        cmocka_unit_test(test_what_is_there_instead), cmocka_unit_test(test_advice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
