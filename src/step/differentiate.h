@@ -8,12 +8,16 @@
 
 #include "model/latent_pass.h"
 #include "step/candidates.h"
-#include "step/reward/reward.h"
 
 /* The builder of the pass: the picture as the only key, [N,H*W,3]. */
 FeatureBuilder differentiate_builder(void);
-/* c->reward [K] and c->reward_gradient [K,h*w,C]: of the weighted sum of the rewards, each of which must have a
- * gradient. */
-int differentiate(LatentPass *picture, RewardSet *rewards, const Prompt *prompt, Candidates *c, Error *err);
+/* Who knows d(score)/d(pixels): as reward_set_gradient. */
+typedef struct GradientSource {
+    int (*ask)(void *user, const Prompt *prompt, const float *images, int n, int height, int width, double *scores,
+               float *gradient, Error *err);
+    void *user;
+} GradientSource;
+/* c->reward [K] and c->reward_gradient [K,h*w,C]. */
+int differentiate(LatentPass *picture, const GradientSource *source, const Prompt *prompt, Candidates *c, Error *err);
 
 #endif

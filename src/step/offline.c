@@ -7,7 +7,6 @@
 
 #include "step/distance.h"
 #include "step/pairs.h"
-#include "step/select.h"
 
 enum { ROLE_DATA = 3 };
 
@@ -84,15 +83,12 @@ static void choose_moving(Candidates *c, double fraction) {
     c->n_moving = moving;
 }
 
-int offline_select(const OfflineOptions *o, int positives, int negatives, double min_spread, bool anchor_key,
-                   Candidates *c, Error *err) {
-    const int keys = c->features - anchor_key;
-    c->selection = (Selection){0};
+int offline_score(const OfflineOptions *o, bool anchor_key, Candidates *c, Error *err) {
+    return distance_scores(c->feature, c->features - anchor_key, c->count, &o->distance, c->score, err);
+}
+
+void offline_choose(const OfflineOptions *o, Candidates *c) {
     c->n_moving = 0;
-    if (o->mode == MODE_OFFLINE) return 0;
-    TRY(distance_scores(c->feature, keys, c->count, &o->distance, c->score, err));
-    TRY(select_candidates(c->score, c->count, positives, negatives, min_spread, &c->selection, err));
     if (!c->selection.skip && o->fraction < 1) choose_moving(c, o->fraction);
-    for (int i = 0; !o->anchors && i < keys; i++) c->feature[i].data_pos = c->feature[i].data_neg = 0;
-    return 0;
+    for (int i = 0; !o->anchors && i < c->features; i++) c->feature[i].data_pos = c->feature[i].data_neg = 0;
 }

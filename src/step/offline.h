@@ -20,8 +20,9 @@ typedef struct OfflinePasses {
 /* Encodes the prompt's pictures and fills feature[].data of every key but the anchor's; released by candidates_free. */
 int offline_look(const OfflinePasses *passes, const OfflineOptions *o, const float *text, const Prompt *prompt,
                  Candidates *c, Error *err);
-/* c->score and c->selection. anchored: the pictures stay attractors and repellers beside the selected candidates. */
-int offline_select(const OfflineOptions *o, int positives, int negatives, double min_spread, bool anchor_key,
-                   Candidates *c, Error *err);
+/* offline-distance: c->score. anchor_key: the last key is the latents themselves. */
+int offline_score(const OfflineOptions *o, bool anchor_key, Candidates *c, Error *err);
+/* After selection: c->moving; given pictures that are no anchors are dropped. */
+void offline_choose(const OfflineOptions *o, Candidates *c);
 
 #endif

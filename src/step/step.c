@@ -192,12 +192,22 @@ static int compare(const Step *s, Worker *w) {
     const bool anchor = feature_maps_is_anchor(s->maps, c->features - 1);
     if (w->net.aside) TRY(look_at_candidates(w->net.aside, w->text, c, &w->err));
     TRY(offline_look(&passes, &o->offline, w->text, w->prompt, c, &w->err));
-    TRY(offline_select(&o->offline, o->positives, o->negatives, o->min_spread, anchor, c, &w->err));
+    c->selection = (Selection){0};
+    if (o->offline.mode == MODE_OFFLINE_DISTANCE) {
+        TRY(offline_score(&o->offline, anchor, c, &w->err));
+        TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, &w->err));
+        offline_choose(&o->offline, c);
+    }
     c->rewards = 1;
     statistics_add_scores(&w->stats, c, o->offline.mode == MODE_OFFLINE_DISTANCE);
     count_prompt(s, w);
     phase_end(&clock, PHASE_FEATURES);
     return 0;
+}
+
+static int ask_gradient(void *user, const Prompt *prompt, const float *images, int n, int height, int width,
+                        double *scores, float *gradient, Error *err) {
+    return reward_set_gradient(user, prompt, images, n, height, width, scores, gradient, err);
 }
 
 static int score(const Step *s, Worker *w, RewardSet *rewards) {
@@ -215,7 +225,8 @@ static int score(const Step *s, Worker *w, RewardSet *rewards) {
     TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, &w->err));
     if (w->net.picture) {
         c->selection.skip = false; /* a slope teaches even where all scores are equal */
-        TRY(differentiate(w->net.picture, rewards, w->prompt, c, &w->err));
+        const GradientSource source = {ask_gradient, rewards};
+        TRY(differentiate(w->net.picture, &source, w->prompt, c, &w->err));
     }
     statistics_add_rewards(&w->stats, c, rewards->count);
     phase_end(&clock, PHASE_REWARD);
