@@ -42,7 +42,7 @@ static int hpsv3_open_reward(const RewardSpec *spec, const RewardContext *contex
     r->state = s;
     r->score = hpsv3_score_all;
     r->destroy = hpsv3_destroy;
-    s->backend = backend_cpu_new(0, err);
+    s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);
     int code = s->backend ? hpsv3_open(spec->argument, *questions ? questions : NULL, s->backend, &s->model, err)
                           : DRPO_E_INTERNAL;
     if (code == 0)
@@ -54,6 +54,7 @@ static int hpsv3_open_reward(const RewardSpec *spec, const RewardContext *contex
 
 static const RewardOption hpsv3_options[] = {
     {"questions", REWARD_TEXT, "", "", "file with the authors' user text; default FOLDER/user_text_template.txt"},
+    {"threads", REWARD_COUNT, "0", "0..256", "threads of the network; 0: as many as there are cores"},
     {NULL, REWARD_TEXT, NULL, NULL, NULL},
 };
 

@@ -34,7 +34,7 @@ static int imagereward_open_reward(const RewardSpec *spec, const RewardContext *
     r->state = s;
     r->score = imagereward_score_all;
     r->destroy = imagereward_destroy;
-    s->backend = backend_cpu_new(0, err);
+    s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);
     int code = s->backend ? imagereward_open(spec->argument, s->backend, &s->model, err) : DRPO_E_INTERNAL;
     if (code == 0)
         *out = r;
@@ -42,6 +42,11 @@ static int imagereward_open_reward(const RewardSpec *spec, const RewardContext *
         reward_close(r);
     return code;
 }
+
+static const RewardOption imagereward_options[] = {
+    {"threads", REWARD_COUNT, "0", "0..256", "threads of the network; 0: as many as there are cores"},
+    {NULL, REWARD_TEXT, NULL, NULL, NULL},
+};
 
 const RewardKind imagereward_kind = {
     .name = "imagereward",
@@ -53,5 +58,6 @@ const RewardKind imagereward_kind = {
     .weights =
         "hf download THUDM/ImageReward ImageReward.pt med_config.json; hf download google-bert/bert-base-uncased "
         "vocab.txt",
+    .options = imagereward_options,
     .open = imagereward_open_reward,
 };
