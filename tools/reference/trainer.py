@@ -32,6 +32,7 @@ class Settings:
     w_ref: float = 3000.0
     w_ref_neg: float = 3000.0
     lambda_ref: float = 0.2
+    latent_l2: float = 0.0  # weight of the mean square between the policy's and the base's latents
     features: dict = field(  # feature network (or "latent") -> its keys; the losses of all keys are added
         default_factory=lambda: {"tiny-dae": ["layer4_mean", "layer4_std"], "latent": ["latent_mean_8", "latent_std_8"]}
     )
@@ -153,9 +154,12 @@ class Trainer:
             leaf = latents.detach().requires_grad_(True)
             feature = self.feature(leaf)
             with torch.no_grad():
-                reference = self.feature(self.base(z, text)) if s.lambda_ref > 0 else {}
+                base = self.base(z, text) if s.lambda_ref > 0 or s.latent_l2 > 0 else None
+                reference = self.feature(base) if s.lambda_ref > 0 else {}
             losses, gradients = self.drift(feature, reference, order[: s.positives], order[-s.negatives :])
             torch.autograd.backward([feature[k] for k in gradients], list(gradients.values()))
+            if s.latent_l2 > 0:
+                leaf.grad += 2 * s.latent_l2 / leaf.numel() * (leaf.detach() - base)
             pending.append((latents, leaf.grad, losses))
         for latents, gradient, (preference, reference) in pending:
             latents.backward(gradient / len(pending))

@@ -106,6 +106,8 @@ def pooled(maps, key):
     if len(parts) == 1:
         return v.flatten(2).transpose(1, 2)
     p = int(parts[2]) if len(parts) > 2 else v.shape[-1]
+    if parts[1] == "patch":
+        return F.pixel_unshuffle(v, p).flatten(2).transpose(1, 2)
     m = F.avg_pool2d(v, p)
     if parts[1] == "std":
         m = (F.avg_pool2d(v * v, p) - m * m).clamp_min(1e-6).sqrt()
