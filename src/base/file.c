@@ -54,6 +54,12 @@ void file_unmap(MappedFile *f) {
     *f = (MappedFile){0};
 }
 
+void file_drop_pages(const void *data, size_t size) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)data;
+    const uintptr_t from = (start + page - 1) / page * page, to = (start + size) / page * page;
+    if (to > from) (void)madvise((void *)from, to - from, MADV_DONTNEED); /* advice: failing is harmless */
+}
+
 /* Reads until `size` bytes or the end of the file; returns how many, or -1 with errno. */
 static ssize_t read_fully(int fd, char *buffer, size_t size) {
     size_t done = 0;

@@ -16,6 +16,8 @@ typedef struct MappedFile {
 
 int file_map(const char *path, MappedFile *out, Error *err);
 void file_unmap(MappedFile *f);
+/* Pages of a mapped file that lie wholly in this range leave the process's memory; reading them brings them back. */
+void file_drop_pages(const void *data, size_t size);
 /* Whole file with a terminating 0; text in the arena. Refuses more than `limit` bytes. */
 int file_read_text(const char *path, size_t limit, Arena *a, char **text, size_t *size, Error *err);
 /* Writes path.tmp.<pid>, fsyncs, renames, fsyncs the folder. On failure the temporary file is removed. */

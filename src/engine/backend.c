@@ -20,3 +20,7 @@ bool op_may_overwrite(const Node *n, int i) {
 void backend_free(Backend *b) {
     if (b && b->destroy) b->destroy(b);
 }
+
+int backend_commit(Backend *b, Error *err) { return b->commit ? b->commit(b, err) : 0; }
+
+size_t backend_pending(const Backend *b) { return b->pending_bytes ? b->pending_bytes(b) : 0; }

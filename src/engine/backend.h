@@ -42,6 +42,16 @@ struct Backend {
     Backend *(*share)(Backend *b, int threads, Error *err);
     void (*destroy)(Backend *b);
     size_t (*packed_bytes)(const Backend *b); /* memory held for packed weights */
+    /* The backend keeps its own copy of a weight's values and does not read the weight any more; NULL: always. */
+    bool (*copies)(const Backend *b, const Param *p);
+    /* ---- looking before leaping; NULL where a backend cannot ---- */
+    /* From now on plans can be made and bound, but weights are packed and memory is filled only by commit, which must
+     * come before the first run. So it is known what a run needs before it is taken. */
+    void (*defer)(Backend *b);
+    int (*commit)(Backend *b, Error *err);     /* fine when nothing was deferred */
+    size_t (*pending_bytes)(const Backend *b); /* what commit will take */
+    /* A backend of the same kind and threads that shares nothing; deferred if this one was. */
+    Backend *(*another)(const Backend *b, Error *err);
 };
 
 /* True where prepare()d kernels of this op may write their output over input `i` (elementwise ops, residuals). Plan
@@ -49,6 +59,8 @@ struct Backend {
 bool op_may_overwrite(const Node *n, int i);
 bool op_is_view(Op op);
 
+int backend_commit(Backend *b, Error *err); /* what may be NULL, done nothing for */
+size_t backend_pending(const Backend *b);
 Backend *backend_ref_new(Error *err);
 Backend *backend_cpu_new(int threads, Error *err); /* threads 0: threads_default() */
 void backend_free(Backend *b);

@@ -44,6 +44,7 @@ static int fetch_weights(Plan *p, const Step *s, Error *err) {
     for (int i = 0; i < s->node->n_in; i++) {
         const Node *x = s->node->in[i];
         const Node *root = x ? p->layout.root[x->id] : NULL;
+        if (root && root->op == OP_PARAM) root->param->planned = true;
         if (!root || root->op != OP_PARAM || s->kernel.packed >> i & 1u || p->weight[root->id]) continue;
         TRY(p->backend->param(p->backend, root->param, &p->weight[root->id], err));
     }

@@ -44,8 +44,10 @@ typedef struct Param {
     Shape shape;
     const void *data;
     bool trainable;
-    bool stored; /* linear layers keep it in its type and make float32 of a few rows at a time: slower, but a model too
-                    large for float32 fits */
+    bool stored;  /* linear layers keep it in its type and make float32 of a few rows at a time: slower, but a model too
+                     large for float32 fits */
+    bool mapped;  /* data lies in a mapped file: its pages may be dropped and come back when they are read */
+    bool planned; /* set by plan_new: a kernel works on it */
 } Param;
 
 /* Reads `n` elements of a float dtype starting at element `first` as float32. */

@@ -15,6 +15,7 @@
 #include "format/jsonl.h"
 #include "step/reward/scene.h"
 #include "train/grid.h"
+#include "train/memory.h"
 #include "train/session.h"
 
 enum { BASE, TUNED, SIDES, GRID_PROMPTS = 12, GRID_SEEDS = 6 };
@@ -103,6 +104,7 @@ static int open_all(Evaluation *e, Error *err) {
     PromptList all;
     const char *path, *lora = config_text(c, OPT_LORA);
     TRY(session_open(&e->session, c, err));
+    TRY(session_defer(&e->session, c, err));
     TRY(session_prompts(e->session.arena, e->session.pipeline, "prompts", config_text(c, OPT_EVAL_FILE), &e->job->log,
                         &all, &path, err));
     TRY(prompts_spread(&all, (size_t)config_int(c, OPT_EVAL_ALL), e->session.arena, &e->prompts, err));
@@ -176,6 +178,7 @@ static int run_side(Evaluation *e, int side, Error *err) {
                     batch < e->seeds ? batch : e->seeds, (int)config_int(c, OPT_RESOLUTION),
                     config_choice(c, OPT_X0) == 1, &e->sampler, err));
     int code = 0, n = (int)e->prompts.count;
+    if (side == BASE) code = memory_fill(e->job, &e->session, &e->prompts, sampler_records(e->sampler), err);
     for (int i = 0; i < n && code == 0; i++) {
         if (job_cancelled(e->job))
             code = fail(err, DRPO_E_CANCELLED, "stopped on request after %d of %d prompts", i, n);

@@ -15,6 +15,7 @@
 #include "format/json.h"
 #include "format/png.h"
 #include "step/reward/geneval_reward.h"
+#include "train/memory.h"
 #include "train/picture_text.h"
 #include "train/session.h"
 
@@ -88,6 +89,7 @@ static int open_all(Benchmark *b, Error *err) {
     const char *path, *lora = config_text(c, OPT_LORA);
     b->n = (int)config_int(c, OPT_GENEVAL_COUNT);
     TRY(session_open(s, c, err));
+    TRY(session_defer(s, c, err));
     TRY(session_prompts(s->arena, s->pipeline, "prompts", config_text(c, OPT_GENEVAL_FILE), &b->job->log, &b->all,
                         &path, err));
     TRY(prompts_spread(&b->all, (size_t)config_int(c, OPT_EVAL_ALL), s->arena, &b->chosen, err));
@@ -129,9 +131,11 @@ static int draw(Benchmark *b, size_t prompt, Error *err) {
         there += path && file_exists(path);
     }
     if (there == b->n) return 0;
-    if (!b->sampler)
+    if (!b->sampler) {
         TRY(sampler_new(b->session.pipeline, b->session.backend, b->adapter, batch < b->n ? batch : b->n,
                         (int)config_int(c, OPT_RESOLUTION), config_choice(c, OPT_X0) == 1, &b->sampler, err));
+        TRY(memory_fill(b->job, &b->session, &b->chosen, sampler_records(b->sampler), err));
+    }
     TRY(noise_images(b->noise, (long)prompt * b->per_prompt, b->n, b->z, err));
     TRY(sampler_run(b->sampler, b->all.items[prompt].text, b->z, b->n, NULL, b->rgb, err));
     for (int j = 0; j < b->n; j++) TRY(write_picture(b, prompt, j, err));

@@ -27,6 +27,7 @@ int safetensors_open(const char *path, SafeFile **out, Error *err);
 int safetensors_open_memory(const char *name, const void *data, size_t size, SafeFile **out, Error *err);
 void safetensors_close(SafeFile *f); /* NULL is fine */
 const char *safetensors_path(const SafeFile *f);
+bool safetensors_maps(const SafeFile *f, const void *data); /* data lies in the mapped file */
 
 size_t safetensors_count(const SafeFile *f);
 const SafeTensor *safetensors_at(const SafeFile *f, size_t i);           /* in the order of the file's data */

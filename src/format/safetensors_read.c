@@ -275,6 +275,11 @@ void safetensors_close(SafeFile *f) {
     free(f);
 }
 
+bool safetensors_maps(const SafeFile *f, const void *data) {
+    const uint8_t *at = data;
+    return f->map.data && at >= f->map.data && at < f->map.data + f->map.size;
+}
+
 const char *safetensors_path(const SafeFile *f) { return f->path; }
 
 size_t safetensors_count(const SafeFile *f) { return f->count; }

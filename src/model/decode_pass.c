@@ -35,6 +35,13 @@ static int build(DecodePass *d, Pipeline *p, Backend *b, int height, int width, 
     return 0;
 }
 
+int decode_batch(int count, int height, int width) {
+    enum { PIXELS = 1 << 16 };
+    int batch = PIXELS / (height * width);
+    if (batch > count) batch = count;
+    return batch > 1 ? batch : 1;
+}
+
 int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out, Error *err) {
     DecodePass *d = calloc(1, sizeof *d);
     if (!d) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");

@@ -9,6 +9,9 @@
 
 typedef struct DecodePass DecodePass;
 
+/* How many of `count` pictures are decoded at a time: as many as keep the layers near the cache, so that the memory for
+ * them does not grow with a batch. Layers that normalise over a picture need all of it, so one is the least. */
+int decode_batch(int count, int height, int width);
 int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out,
                     Error *err); /* latent size */
 void decode_pass_free(DecodePass *d);

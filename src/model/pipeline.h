@@ -24,6 +24,7 @@ typedef struct Pipeline {
     int latent_channels, latent_size; /* of the default resolution */
     int factor;                       /* pixels per latent */
     char sha256[65];                  /* filled by pipeline_sha256 */
+    struct TextPass *text_pass;       /* shared by who encodes text; not owned (text_pass.h) */
 } Pipeline;
 
 int pipeline_open(const char *folder, Pipeline **out, Error *err);

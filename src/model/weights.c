@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cache.h"
+#include "engine/backend.h"
 #include "format/safetensors.h"
 
 enum { NAME_LENGTH = 256, LINE_LENGTH = 65 + 2 + NAME_MAX + 1 };
@@ -108,6 +109,13 @@ static Shape matrix_shape(const SafeTensor *t) {
     return t->rank < 1 ? (Shape){0} : shape2(t->dim[0], columns);
 }
 
+/* In a file; else a reader has made the values. */
+static bool is_mapped(const Weights *w, const void *data) {
+    for (int i = 0; i < w->parts.files; i++)
+        if (safetensors_maps(w->parts.file[i], data)) return true;
+    return false;
+}
+
 static bool check_entry(Weights *w, const Entry *e, const char *name, Shape shape, Shape wanted) {
     char is[96], must[96];
     if (!e)
@@ -134,7 +142,8 @@ static Param *get_entry(Weights *w, const char *name, bool matrix, Shape wanted)
                            .dtype = e->tensor->dtype,
                            .shape = shape,
                            .data = e->tensor->data,
-                           .stored = w->stored && dtype_bytes(e->tensor->dtype) == 2};
+                           .stored = w->stored && dtype_bytes(e->tensor->dtype) == 2,
+                           .mapped = is_mapped(w, e->tensor->data)};
     return &e->param;
 }
 
@@ -208,6 +217,20 @@ size_t weights_bytes(const Weights *w) {
     size_t sum = 0;
     for (size_t i = 0; i < w->count; i++) sum += w->entry[i].tensor->bytes;
     return sum;
+}
+
+size_t weights_in_place(const Weights *w, const Backend *b) {
+    size_t sum = 0;
+    for (size_t i = 0; i < w->count; i++) {
+        const Param *p = &w->entry[i].param;
+        if (p->planned && p->mapped && !(b->copies && b->copies(b, p))) sum += w->entry[i].tensor->bytes;
+    }
+    return sum;
+}
+
+void weights_drop_pages(const Weights *w) {
+    for (size_t i = 0; i < w->count; i++)
+        if (w->entry[i].param.mapped) file_drop_pages(w->entry[i].tensor->data, w->entry[i].tensor->bytes);
 }
 
 const char *weights_path(const Weights *w) { return w->parts.path; }

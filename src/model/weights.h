@@ -11,6 +11,7 @@
 #include "engine/tensor.h"
 
 struct Arena;
+struct Backend;
 struct SafeFile;
 struct SafeTensor;
 typedef struct Weights Weights;
@@ -53,7 +54,11 @@ const char *weights_mistake(const Weights *w); /* the first wrong weights_get so
 int weights_finish(Weights *w, Error *err);
 /* Name of the first tensor with a value that is infinite or not a number; NULL: all are finite. Reads everything. */
 const char *weights_not_finite(const Weights *w);
-size_t weights_bytes(const Weights *w);     /* of all tensors, as stored */
+size_t weights_bytes(const Weights *w); /* of all tensors, as stored */
+/* Bytes of the mapped tensors that plans on this backend read where they are. */
+size_t weights_in_place(const Weights *w, const struct Backend *b);
+/* What was read of the files leaves this process's memory; it comes back when it is read again. */
+void weights_drop_pages(const Weights *w);
 const char *weights_path(const Weights *w); /* the file; the index of several */
 size_t weights_count(const Weights *w);
 const struct SafeTensor *weights_at(const Weights *w, size_t i); /* in file order, for writing a changed copy */

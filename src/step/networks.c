@@ -6,8 +6,8 @@
 #include "step/differentiate.h"
 
 static const size_t default_budget = (size_t)1 << 30;
-static const size_t aside_goal = (size_t)256 << 20; /* what maps that stand aside should do with */
-enum { DECODE_PIXELS = 1 << 16 }; /* pictures per decoder run: about this many pixels keep its layers near the cache */
+static const size_t lone_budget = (size_t)768 << 20; /* of a candidate alone: recomputing is cheap here */
+static const size_t aside_goal = (size_t)256 << 20;  /* what maps that stand aside should do with */
 
 static GeneratorPassOptions policy_options(const NetworksOptions *o, int batch, size_t budget) {
     return (GeneratorPassOptions){.batch = batch,
@@ -84,7 +84,7 @@ static int plan_given(Pipeline *p, Networks *n, const NetworksOptions *o, Error 
 
 static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
     /* A chunk that someone asked for is taken as it is unless a budget is given too. */
-    size_t budget = o->budget ? o->budget : n->chunk == 1 ? default_budget : 0;
+    size_t budget = o->budget ? o->budget : n->chunk == 1 ? lone_budget : 0;
     GeneratorPassOptions policy = policy_options(o, n->chunk, budget);
     TRY(generator_pass_new(p, n->backend, &policy, &n->policy, err));
     if (o->reference) {
@@ -97,9 +97,8 @@ static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error
     const FeatureBuilder picture = differentiate_builder();
     if (o->differentiates) TRY(plan_aside(p, n, o, &picture, &n->picture, err));
     if (o->given->count) TRY(plan_given(p, n, o, err));
-    int pixels = o->height * o->width * p->factor * p->factor, batch = DECODE_PIXELS / pixels;
-    if (batch > o->candidates) batch = o->candidates;
-    return decode_pass_new(p, n->backend, batch > 1 ? batch : 1, o->height, o->width, &n->decode, err);
+    int batch = decode_batch(o->candidates, o->height * p->factor, o->width * p->factor);
+    return decode_pass_new(p, n->backend, batch, o->height, o->width, &n->decode, err);
 }
 
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }

@@ -13,48 +13,71 @@ struct Sampler {
     TextPass *text;
     GeneratorPass *generate;
     DecodePass *decode;
-    void *memory;
+    void *memory; /* of its own; NULL: someone else's is used */
     size_t bytes;
     int batch, height, width;
     size_t latent_count;
     float *latents; /* [batch,C,h,w] */
 };
 
-static const size_t text_cache_bytes = (size_t)1 << 20;
+/* Activations of larger batches than this leave the caches without saving time. */
+static const size_t batch_bytes = (size_t)1 << 30;
 
-static int open_all(Sampler *s, Pipeline *p, Adapter *a, int resolution, bool released_x0, Error *err) {
+/* Halves the batch until it fits. */
+static int choose_batch(Sampler *s, Pipeline *p, GeneratorPassOptions *o, Error *err) {
+    for (; s->batch > 1; s->batch = (s->batch + 1) / 2) {
+        size_t bytes;
+        o->batch = s->batch;
+        TRY(generator_pass_measure(p, s->backend, o, &bytes, err));
+        if (bytes <= batch_bytes) break;
+    }
+    o->batch = s->batch;
+    return 0;
+}
+
+static int open_all(Sampler *s, Pipeline *p, Adapter *a, int resolution, bool released_x0, Scratch *scratch,
+                    Error *err) {
     int size;
     TRY(pipeline_latent_side(p, resolution, &size, err));
     s->height = s->width = size * p->factor;
     s->latent_count = (size_t)p->latent_channels * (size_t)size * (size_t)size;
-    TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));
-    GeneratorPassOptions o = {
-        .batch = s->batch, .height = size, .width = size, .released_x0 = released_x0, .adapter = a};
+    TRY(text_pass_new(p, s->backend, &s->text, err));
+    GeneratorPassOptions o = {.height = size, .width = size, .released_x0 = released_x0, .adapter = a};
+    TRY(choose_batch(s, p, &o, err));
     TRY(generator_pass_new(p, s->backend, &o, &s->generate, err));
-    TRY(decode_pass_new(p, s->backend, s->batch, size, size, &s->decode, err));
+    TRY(decode_pass_new(p, s->backend, decode_batch(s->batch, s->height, s->width), size, size, &s->decode, err));
     size_t generate = generator_pass_bytes(s->generate), decode = decode_pass_bytes(s->decode);
     s->bytes = generate > decode ? generate : decode;
-    s->memory = s->backend->alloc(s->backend, s->bytes);
+    if (scratch->bytes < s->bytes) {
+        s->memory = s->backend->alloc(s->backend, s->bytes);
+        *scratch = (Scratch){s->memory, s->bytes};
+    }
     s->latents = malloc((size_t)s->batch * s->latent_count * sizeof(float));
-    if (!s->memory || !s->latents)
+    if (!scratch->memory || !s->latents)
         return fail(err, DRPO_E_MEMORY, "cannot allocate %zu MiB for sampling", s->bytes >> 20);
-    TRY(generator_pass_bind(s->generate, s->memory, err));
-    return decode_pass_bind(s->decode, s->memory, err);
+    TRY(generator_pass_bind(s->generate, scratch->memory, err));
+    return decode_pass_bind(s->decode, scratch->memory, err);
 }
 
-int sampler_new(Pipeline *p, Backend *b, Adapter *a, int batch, int resolution, bool released_x0, Sampler **out,
-                Error *err) {
+int sampler_new_at(Pipeline *p, Backend *b, Adapter *a, int batch, int resolution, bool released_x0, Scratch *scratch,
+                   Sampler **out, Error *err) {
     Sampler *s = calloc(1, sizeof *s);
     if (!s) return fail(err, DRPO_E_MEMORY, "out of memory");
     s->backend = b;
     s->batch = batch;
-    int code = open_all(s, p, a, resolution, released_x0, err);
+    int code = open_all(s, p, a, resolution, released_x0, scratch, err);
     if (code < 0) {
         sampler_free(s);
         return code;
     }
     *out = s;
     return 0;
+}
+
+int sampler_new(Pipeline *p, Backend *b, Adapter *a, int batch, int resolution, bool released_x0, Sampler **out,
+                Error *err) {
+    Scratch none = {0};
+    return sampler_new_at(p, b, a, batch, resolution, released_x0, &none, out, err);
 }
 
 void sampler_free(Sampler *s) {
@@ -68,6 +91,12 @@ void sampler_free(Sampler *s) {
 }
 
 size_t sampler_noise_count(const Sampler *s) { return s->latent_count; }
+
+size_t sampler_records(const Sampler *s) {
+    size_t latents = (size_t)s->batch * s->latent_count * sizeof(float);
+    return 3 * latents +
+           (size_t)s->batch * (size_t)(s->height * s->width) * 3 * sizeof(float); /* with those of passes */
+}
 
 void sampler_size(const Sampler *s, int *height, int *width) {
     *height = s->height;

@@ -35,32 +35,45 @@ struct Step {
     int norms;
 };
 
-static const size_t text_cache_bytes = (size_t)16 << 20;
+/* What the options of the networks point at. */
+typedef struct Builders {
+    FeatureBuilder features, aside, given;
+} Builders;
+
+static int network_options(const Step *s, Builders *b, NetworksOptions *out, Error *err) {
+    const StepOptions *o = &s->options;
+    int size;
+    TRY(pipeline_latent_side(s->pipeline, o->resolution, &size, err));
+    *b = (Builders){.features = feature_maps_builder(s->maps, FEATURES_BEHIND),
+                    .aside = feature_maps_builder(s->maps, FEATURES_ASIDE)};
+    if (o->offline.mode != MODE_ONLINE) b->given = feature_maps_builder(s->maps, FEATURES_ALL);
+    *out = (NetworksOptions){.candidates = o->candidates,
+                             .chunk = o->chunk,
+                             .budget = o->memory_budget,
+                             .height = size,
+                             .width = size,
+                             .released_x0 = o->released_x0,
+                             .reference = losses_need_reference(&o->drift, &o->learn),
+                             .adapter = s->adapter,
+                             .features = &b->features,
+                             .aside = &b->aside,
+                             .given = &b->given,
+                             .differentiates = method_differentiates(&o->learn.method),
+                             .redraws = feature_maps_redraws(s->maps)};
+    return 0;
+}
 
 static int open_workers(Step *s, Error *err) {
     const StepOptions *o = &s->options;
     Pipeline *p = s->pipeline;
+    Builders builders;
+    NetworksOptions n;
     int size;
     TRY(pipeline_latent_side(p, o->resolution, &size, err));
     const char *spec = o->learn.method.kind == METHOD_DRPO ? o->features : NULL; /* the others need none */
     TRY(feature_maps_open(spec, p, size, size, losses_need_latents(&o->drift, &o->learn), &s->maps, err));
-    TRY(text_pass_new(p, s->backend, text_cache_bytes, &s->text, err));
-    FeatureBuilder features = feature_maps_builder(s->maps, FEATURES_BEHIND),
-                   aside = feature_maps_builder(s->maps, FEATURES_ASIDE), given = {0};
-    if (o->offline.mode != MODE_ONLINE) given = feature_maps_builder(s->maps, FEATURES_ALL);
-    NetworksOptions n = {.candidates = o->candidates,
-                         .chunk = o->chunk,
-                         .budget = o->memory_budget,
-                         .height = size,
-                         .width = size,
-                         .released_x0 = o->released_x0,
-                         .reference = losses_need_reference(&o->drift, &o->learn),
-                         .adapter = s->adapter,
-                         .features = &features,
-                         .aside = &aside,
-                         .given = &given,
-                         .differentiates = method_differentiates(&o->learn.method),
-                         .redraws = feature_maps_redraws(s->maps)};
+    TRY(text_pass_new(p, s->backend, &s->text, err));
+    TRY(network_options(s, &builders, &n, err));
     int threads = o->threads > 0 ? o->threads : threads_default(), prompts = o->prompts > 0 ? o->prompts : 1;
     s->cores = threads;
     if (o->at_once > 0) prompts = o->at_once < prompts ? o->at_once : prompts;
@@ -101,23 +114,44 @@ const float *step_last_gradient(const Step *s) { return s->grad; }
 double step_method_state(const Step *s) { return s->vgg_threshold; }
 void step_set_method_state(Step *s, double state) { s->vgg_threshold = state; }
 
-int step_plan(const Step *s, StepPlan *out) {
-    const Pipeline *p = s->pipeline;
-    *out = (StepPlan){.activations = text_pass_bytes(s->text),
-                      .packed_weights = s->backend->packed_bytes(s->backend),
-                      .mapped_weights = weights_bytes(p->unet_weights) + weights_bytes(p->vae_weights) +
-                                        text_encoders_bytes(&p->text) + feature_maps_weight_bytes(s->maps),
-                      .adapter_bytes = 4 * s->adapter->count * sizeof(float), /* value, gradient, two moments */
+/* The drift of the widest feature: its force for each radius, distances of samples to anchors. */
+static size_t drift_bytes(const Candidates *c) {
+    size_t most = 0, distances = (size_t)c->count * (size_t)(4 * c->count) * sizeof(double);
+    for (int i = 0; i < c->features; i++) {
+        const FeatureSet *f = &c->feature[i];
+        size_t bytes = MAX_RADII / 2 * (size_t)c->count * (size_t)f->tokens * (size_t)f->dim * sizeof(float);
+        if (bytes > most) most = bytes;
+    }
+    return most + distances;
+}
+
+void step_plan(const Step *s, StepPlan *out) {
+    size_t adapter = s->adapter->count * sizeof(float);
+    *out = (StepPlan){.mapped = feature_maps_in_place(s->maps, s->backend),
+                      .records = adapter, /* the gradient */
                       .chunk = s->workers.worker[0].net.chunk,
                       .workers = s->workers.count};
     for (int i = 0; i < s->workers.count; i++) {
         const Worker *w = &s->workers.worker[i];
         out->activations += w->net.held_bytes + w->net.shared_bytes;
-        out->adapter_bytes += s->adapter->count * sizeof(float);
-        out->host += w->candidates.bytes;
+        out->records +=
+            adapter + drift_bytes(&w->candidates) + 4 * (size_t)w->candidates.height * (size_t)w->candidates.width * 3;
+        out->per_candidate += w->candidates.bytes / (size_t)w->candidates.count;
     }
-    out->total = out->activations + out->packed_weights + out->mapped_weights + out->adapter_bytes + out->host;
-    return 0;
+}
+
+int step_measure(const Step *s, int chunk, size_t *bytes, Error *err) {
+    Builders builders;
+    NetworksOptions n;
+    TRY(network_options(s, &builders, &n, err));
+    n.chunk = chunk;
+    return networks_measure(s->pipeline, s->backend, &n, bytes, err);
+}
+
+Scratch step_scratch(const Step *s) {
+    const Networks *n = &s->workers.worker[0].net;
+    if (n->held_bytes > n->shared_bytes) return (Scratch){n->held_memory, n->held_bytes};
+    return (Scratch){n->shared_memory, n->shared_bytes};
 }
 
 /* ---- the stages of one prompt, on one worker ---- */

@@ -54,23 +54,38 @@ const float *step_last_gradient(const Step *s);
 double step_method_state(const Step *s);
 void step_set_method_state(Step *s, double state);
 
-/* What `drpo plan` prints. */
+/* What an update takes, in bytes, and how it is divided. */
 typedef struct StepPlan {
-    size_t activations, packed_weights, mapped_weights, adapter_bytes, host, total;
-    int chunk, workers; /* candidates per pass, prompts at once */
+    size_t activations; /* blocks of all workers */
+    size_t mapped;      /* weights of feature maps that are read from their files */
+    size_t records;     /* gradients, and what the drift and pictures take for a moment; not touched before an update */
+    size_t per_candidate; /* latents, picture and features of one candidate in all workers; allocated already */
+    int chunk, workers;   /* candidates per pass, prompts at once */
 } StepPlan;
-int step_plan(const Step *s, StepPlan *out);
+void step_plan(const Step *s, StepPlan *out);
+/* Bytes of the activations of one worker if so many candidates went through at a time. */
+int step_measure(const Step *s, int chunk, size_t *bytes, Error *err);
+/* The largest block of the activations. Between two updates nothing of it is in use. */
+typedef struct Scratch {
+    void *memory;
+    size_t bytes;
+} Scratch;
+Scratch step_scratch(const Step *s);
 
 /* ---- sampling, shared by sample, eval and training's own evaluation ---- */
 typedef struct Sampler Sampler;
-/* `adapter` NULL: the base. batch: images per pass. */
+/* `adapter` NULL: the base. batch: images per pass; fewer where pictures are large. */
 int sampler_new(Pipeline *p, Backend *b, Adapter *a, int batch, int resolution, bool released_x0, Sampler **out,
                 Error *err);
+/* The same on memory of someone else, as far as that suffices; *scratch becomes the block that is used. */
+int sampler_new_at(Pipeline *p, Backend *b, Adapter *a, int batch, int resolution, bool released_x0, Scratch *scratch,
+                   Sampler **out, Error *err);
 void sampler_free(Sampler *s);
 /* count images of ONE prompt from noise [count,C,h,w]; latents [count,C,h,w] and rgb [count,H,W,3] may be NULL. */
 int sampler_run(Sampler *s, const char *prompt, const float *noise, int count, float *latents, uint8_t *rgb,
                 Error *err);
 size_t sampler_noise_count(const Sampler *s); /* C*h*w */
+size_t sampler_records(const Sampler *s);     /* bytes it has allocated beside its block of activations */
 void sampler_size(const Sampler *s, int *height, int *width);
 
 #endif

@@ -2,9 +2,10 @@
 #ifndef DRPO_TRAIN_PLAN_TEXT_H
 #define DRPO_TRAIN_PLAN_TEXT_H
 
-#include "step/step.h"
 #include "train/job.h"
+#include "train/preview.h"
 
-int plan_print(const Job *job, const Step *step, Error *err);
+/* preview NULL: the run has no evaluation */
+int plan_print(const Job *job, const Training *t, const Preview *preview, Error *err);
 
 #endif

@@ -59,8 +59,11 @@ static int open_all(Preview *p, const Job *job, Training *t, Error *err) {
     TRY(choose_prompts(p, job, s, &t->prompts, err));
     int batch = p->seeds < 8 ? p->seeds : 8, resolution = (int)config_int(c, OPT_RESOLUTION);
     bool released = config_choice(c, OPT_X0) == 1;
-    TRY(sampler_new(s->pipeline, s->backend, NULL, batch, resolution, released, &p->sampler[BASE], err));
-    TRY(sampler_new(s->pipeline, s->backend, training_result(t), batch, resolution, released, &p->sampler[TUNED], err));
+    Adapter *adapter[SIDES] = {NULL, training_result(t)};
+    Scratch scratch = step_scratch(t->step);
+    for (int side = 0; side < SIDES; side++)
+        TRY(sampler_new_at(s->pipeline, s->backend, adapter[side], batch, resolution, released, &scratch,
+                           &p->sampler[side], err));
     TRY(allocate(p, err));
     static const NoiseKind kinds[] = {NOISE_PHILOX, NOISE_TORCH, NOISE_TORCH_CUDA}; /* as --rng lists them */
     NoiseKind kind = kinds[config_choice(c, OPT_RNG)];
@@ -96,6 +99,15 @@ void preview_close(Preview *p) {
     free(p->rgb);
     free(p->raw);
     free(p);
+}
+
+const PromptList *preview_prompts(const Preview *p) { return &p->prompts; }
+
+size_t preview_records(const Preview *p) {
+    size_t grid = (size_t)p->grid.height * (size_t)p->grid.width * 3, seeds = (size_t)p->seeds;
+    size_t picture = (size_t)p->grid.cell_height * (size_t)p->grid.cell_width * 3;
+    return seeds * (p->latent_count * sizeof(float) + picture) + sampler_records(p->sampler[BASE]) +
+           sampler_records(p->sampler[TUNED]) + grid / 2; /* as a file in memory */
 }
 
 /* What no reward could score stays NaN, and its other side counts for nothing either. */

@@ -15,6 +15,8 @@ enum { PREVIEW_SUMMARY = 320 };
 /* The training outlives the preview. */
 int preview_open(const Job *job, Training *t, Preview **out, Error *err);
 void preview_close(Preview *p);
+const PromptList *preview_prompts(const Preview *p);
+size_t preview_records(const Preview *p); /* bytes that are allocated and not touched before the first evaluation */
 /* Writes RUN/eval-<step>.png and a line of eval.jsonl. `summary` receives one line for people. */
 int preview_run(Preview *p, const char *run, long step, Metrics *m, char summary[PREVIEW_SUMMARY], Error *err);
 

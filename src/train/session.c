@@ -3,9 +3,10 @@
 
 #include <string.h>
 
-#include "base/file.h"
+#include "base/cache.h"
 #include "base/threads.h"
 #include "model/repository.h"
+#include "model/text_pass.h"
 #include "step/losses.h"
 
 int session_open(Session *s, const Config *c, Error *err) {
@@ -20,7 +21,25 @@ int session_open(Session *s, const Config *c, Error *err) {
     return s->backend ? 0 : err->code;
 }
 
+/* Smaller encoders are read and run faster than a folder is. */
+static const size_t text_large = (size_t)64 << 20;
+
+static const char *choose_text_folder(const Session *s, const Config *c) {
+    const char *wanted = config_has(c, OPT_TEXT_CACHE) ? config_text(c, OPT_TEXT_CACHE) : "auto";
+    if (strcmp(wanted, "off") == 0) return NULL;
+    if (strcmp(wanted, "auto") != 0) return wanted;
+    const char *cache = text_encoders_bytes(&s->pipeline->text) >= text_large ? cache_folder(s->arena) : NULL;
+    return cache ? path_join(s->arena, cache, "text") : NULL;
+}
+
+int session_defer(Session *s, const Config *c, Error *err) {
+    if (s->backend->defer) s->backend->defer(s->backend);
+    s->text_folder = choose_text_folder(s, c);
+    return text_pass_new(s->pipeline, s->backend, &s->text, err);
+}
+
 void session_close(Session *s) {
+    text_pass_free(s->text);
     if (s->backend) backend_free(s->backend);
     if (s->pipeline) pipeline_free(s->pipeline);
     arena_free(s->arena);

@@ -10,11 +10,15 @@ typedef struct Session {
     Arena *arena;
     Pipeline *pipeline;
     Backend *backend;
+    struct TextPass *text;   /* after session_defer */
+    const char *text_folder; /* where encoded prompts are kept; NULL: nowhere, the text encoders stay in memory */
     int threads;
 } Session;
 
 /* --model, --backend, --threads. On failure everything opened is closed again by session_close. */
 int session_open(Session *s, const Config *c, Error *err);
+/* From now on memory is filled only by memory_commit (memory.h). --text-cache decides about encoded prompts. */
+int session_defer(Session *s, const Config *c, Error *err);
 void session_close(Session *s); /* fine after a failed open */
 
 /* Reads a prompt file found as an asset or path. `option` names the flag for messages; prompts too long for the text

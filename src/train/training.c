@@ -84,12 +84,14 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     StepOptions options;
     *t = (Training){0};
     TRY(session_open(&t->session, c, err));
+    TRY(session_defer(&t->session, c, err));
     TRY(open_prompts(t, job, err));
     TRY(open_adapter(t, c, err));
     TRY(open_average(t, c, err));
     TRY(open_optimizer(t, c, err));
     TRY(session_step_options(&t->session, c, &options, err));
     TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
+    TRY(training_fit(t, c, &options, err));
     Pipeline *p = t->session.pipeline;
     TRY(open_noise(t, c, options.resolution, err));
     config_hash(c, t->identity.config);

@@ -22,11 +22,22 @@ typedef struct Training {
     Prompt *batch;   /* [prompts_per_update], of the last update */
     size_t *indices; /* likewise, in the prompt file */
     RunIdentity identity;
+    size_t planned; /* bytes of memory at the peak, by training_fill */
 } Training;
 
 /* `rewards` false: none is started (a plan needs none). Close it also after a failure. */
 int training_open(Training *t, const Job *job, bool rewards, Error *err);
 void training_close(Training *t);
+
+/* ---- memory: nothing is computed before training_fill (training_memory.c) ---- */
+struct MemoryPlan;
+struct Preview;
+/* preview NULL: none */
+void training_plan(const Training *t, const Config *c, const struct Preview *preview, struct MemoryPlan *out);
+/* Plans the step anew with fewer bytes for activations where the machine has too little; training_open does it. */
+int training_fit(Training *t, const Config *c, StepOptions *o, Error *err);
+/* Refuses what does not fit and says what would; encodes the run's prompts; fills memory. */
+int training_fill(Training *t, const Job *job, const struct Preview *preview, Error *err);
 /* What an evaluation looks at and a run ends with: the average if there is one. */
 Adapter *training_result(const Training *t);
 /* Call it after the adapter was read from a checkpoint. */

@@ -8,6 +8,7 @@
 #include "format/jsonl.h"
 #include "format/png.h"
 #include "format/safetensors.h"
+#include "train/memory.h"
 #include "train/picture_text.h"
 #include "train/session.h"
 
@@ -90,9 +91,17 @@ static int open_noise(Drawing *d, Error *err) {
     return 0;
 }
 
+/* Bytes that are allocated and not touched yet. */
+static size_t records(const Drawing *d) {
+    size_t n = (size_t)d->count * (d->save ? d->prompts.count : 1), picture = (size_t)d->height * (size_t)d->width * 3;
+    return 2 * n * d->latent_count * sizeof(float) + (size_t)d->count * picture + sampler_records(d->sampler) +
+           3 * picture; /* of which one is written as a file */
+}
+
 static int open_all(Drawing *d, Error *err) {
     const Config *c = d->job->config;
     TRY(session_open(&d->session, c, err));
+    TRY(session_defer(&d->session, c, err));
     TRY(collect_prompts(d, err));
     const char *lora = config_text(c, OPT_LORA);
     if (lora[0]) TRY(adapter_open(d->session.pipeline, lora, &d->adapter, err));
@@ -104,6 +113,7 @@ static int open_all(Drawing *d, Error *err) {
     TRY(allocate(d, err));
     TRY(open_noise(d, err));
     TRY(picture_text_open(&d->text, d->session.pipeline, lora, d->session.arena, err));
+    TRY(memory_fill(d->job, &d->session, &d->prompts, records(d), err));
     return open_output(d, err);
 }
 

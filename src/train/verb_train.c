@@ -208,8 +208,8 @@ static int open_loop(Loop *l, Error *err) {
     TRY(training_open(&l->training, job, !dry, err));
     l->steps = (long)config_int(job->config, OPT_STEPS);
     l->saved = -1;
-    if (dry || config_int(job->config, OPT_EVAL_EVERY) == 0) return 0;
-    return preview_open(job, &l->training, &l->preview, err);
+    if (config_int(job->config, OPT_EVAL_EVERY)) TRY(preview_open(job, &l->training, &l->preview, err));
+    return dry ? 0 : training_fill(&l->training, job, l->preview, err);
 }
 
 static int begin_run(Loop *l, Error *err) {
@@ -236,10 +236,13 @@ static int begin_run(Loop *l, Error *err) {
 
 static int train(Loop *l, Error *err) {
     TRY(open_loop(l, err));
-    if (config_bool(l->job->config, OPT_DRY_RUN)) return plan_print(l->job, l->training.step, err);
+    if (config_bool(l->job->config, OPT_DRY_RUN)) return plan_print(l->job, &l->training, l->preview, err);
     int code = begin_run(l, err);
     if (code == 0) code = run_updates(l, err);
     if (code == 0) code = write_final(l, err);
+    if (code == 0)
+        log_info(&l->job->log, "memory: peak %lld MiB, %zu planned", memory_peak_bytes() >> 20,
+                 l->training.planned >> 20);
     Error closing = {0};
     if (metrics_close(&l->metrics, &closing) < 0 && code == 0) code = fail(err, closing.code, "%s", closing.text);
     if (code < 0 && l->done == 0) run_folder_undo(&l->run); /* nothing was learnt: leave nothing */

@@ -8,7 +8,7 @@ for family in sd sdxl; do
     M="--model $models/$family --threads 1"
     expect 0 "$DRPO" inspect "$models/$family"
     expect 0 "$DRPO" plan $M --features 'latent?keys=latent_mean_2' --candidates 4 --positives 1 --negatives 1
-    grep -q "^total" out || broken "no plan for $family"
+    grep -q "^peak" out || broken "no plan for $family"
     expect 0 train --model "$models/$family" --out run-$family --steps 2 --lr 0.02 --eval-every 0 \
         --features 'latent?keys=latent_mean_2,latent_std_2'
     expect 0 "$DRPO" sample $M --prompt "a red star" --out base-$family.png

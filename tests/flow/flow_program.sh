@@ -15,7 +15,7 @@ expect 0 "$DRPO" --reference
 cmp -s out "$SOURCE_DIR/docs/flags.md" || broken "docs/flags.md is out of date"
 
 expect 0 "$DRPO" plan --threads 1 --candidates 8 --json
-grep -q '"total": [1-9]' out || broken "plan: $(cat out)"
+grep -q '"peak": [1-9]' out || broken "plan: $(cat out)"
 expect 0 train --dry-run --out planned
 grep -q "activations" out && [ ! -e planned ] || broken "--dry-run: $(cat out)"
 expect 0 "$DRPO" bench --threads 1 --candidates 4 --positives 1 --negatives 1 --prompts-per-step 1 --steps 1 --json

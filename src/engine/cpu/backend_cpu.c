@@ -80,21 +80,66 @@ static int weight_address(Backend *b, Param *p, void **address, Error *err) {
 /* ---- memory ---- */
 enum { HUGE_PAGE = 2 << 20, PAGE = 4096 };
 
-static void *allocate(Backend *b, size_t bytes) {
-    (void)b;
+static void touch(char *p, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += PAGE) p[i] = 0;
+}
+
+static void *allocate(Backend *base, size_t bytes) {
+    Deferral *d = ((CpuBackend *)base)->deferral;
     size_t align = bytes >= HUGE_PAGE ? HUGE_PAGE : 64, size = (bytes + align - 1) / align * align;
     char *p = aligned_alloc(align, size ? size : align);
     if (!p) return NULL;
     if (align == HUGE_PAGE) (void)madvise(p, size, MADV_HUGEPAGE); /* advice only: failing is harmless */
-    for (size_t i = 0; i < size; i += PAGE) p[i] = 0;
+    struct Block *block = d->on ? malloc(sizeof *block) : NULL;
+    if (block) {
+        *block = (struct Block){d->blocks, p, size};
+        d->blocks = block;
+    } else {
+        touch(p, size);
+    }
     return p;
 }
 
-static void release(Backend *b, void *p, size_t bytes) {
-    (void)b;
+static void release(Backend *base, void *p, size_t bytes) {
+    Deferral *d = ((CpuBackend *)base)->deferral;
     (void)bytes;
+    for (struct Block **at = &d->blocks; *at; at = &(*at)->next) {
+        if ((*at)->start != p) continue;
+        struct Block *gone = *at;
+        *at = gone->next;
+        free(gone);
+        break;
+    }
     free(p);
 }
+
+/* ---- looking before leaping ---- */
+static void defer(Backend *b) { ((CpuBackend *)b)->deferral->on = true; }
+
+/* Weights first: what converting them takes for a moment is free again before the rest is touched. */
+static int commit(Backend *base, Error *err) {
+    CpuBackend *b = (CpuBackend *)base;
+    Deferral *d = b->deferral;
+    if (!d->on) return 0;
+    TRY(pack_fill_all(b, err));
+    while (d->blocks) {
+        struct Block *block = d->blocks;
+        d->blocks = block->next;
+        touch(block->start, block->bytes);
+        free(block);
+    }
+    d->on = false;
+    return 0;
+}
+
+static size_t pending_bytes(const Backend *base) {
+    const CpuBackend *b = (const CpuBackend *)base;
+    size_t bytes = pack_empty_bytes(b);
+    for (const struct Block *at = b->deferral->blocks; at; at = at->next) bytes += at->bytes;
+    return bytes;
+}
+
+static bool copies(const Backend *b, const Param *p) { return pack_copies((const CpuBackend *)b, p); }
 
 /* ---- transfers: NCHW on the host, channels-last here ---- */
 typedef struct Planes {
@@ -139,6 +184,10 @@ static size_t packed_bytes(const Backend *b) { return pack_bytes((const CpuBacke
 static void destroy(Backend *base) {
     CpuBackend *b = (CpuBackend *)base;
     pack_free_all(b);
+    for (struct Block *at = b->own_deferral.blocks, *next; at; at = next) {
+        next = at->next;
+        free(at);
+    }
     dnnl_stream_destroy(b->stream);
     dnnl_engine_destroy(b->engine);
     free(b);
@@ -197,9 +246,17 @@ static Backend *share(Backend *base, int threads, Error *err) {
     b->base = from->base;
     b->simd = from->simd;
     b->packs = from->packs;
+    b->deferral = from->deferral;
     if (start(b, threads, err) == 0) return &b->base;
     destroy(&b->base);
     return NULL;
+}
+
+static Backend *another(const Backend *base, Error *err) {
+    const CpuBackend *b = (const CpuBackend *)base;
+    Backend *new = backend_cpu_new(b->threads, err);
+    if (new && b->deferral->on) defer(new);
+    return new;
 }
 
 Backend *backend_cpu_new(int threads, Error *err) {
@@ -216,8 +273,14 @@ Backend *backend_cpu_new(int threads, Error *err) {
                         .copy_out = copy_out,
                         .share = share,
                         .destroy = destroy,
-                        .packed_bytes = packed_bytes};
+                        .packed_bytes = packed_bytes,
+                        .copies = copies,
+                        .defer = defer,
+                        .commit = commit,
+                        .pending_bytes = pending_bytes,
+                        .another = another};
     b->packs = &b->own_packs;
+    b->deferral = &b->own_deferral;
     int code = choose_isa(&b->simd, err);
     if (code == 0) code = start(b, threads > 0 ? threads : threads_default(), err);
     if (code == 0) return &b->base;

@@ -11,6 +11,16 @@
 
 typedef struct Pack Pack;
 
+/* Memory that is promised but not filled yet. */
+typedef struct Deferral {
+    bool on;
+    struct Block {
+        struct Block *next;
+        char *start;
+        size_t bytes;
+    } * blocks;
+} Deferral;
+
 typedef struct CpuBackend {
     Backend base;
     int threads;
@@ -18,7 +28,8 @@ typedef struct CpuBackend {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     Pack *own_packs;
-    Pack **packs; /* list of packed weights: own_packs, or that of the backend this one shares */
+    Pack **packs;                     /* list of packed weights: own_packs, or that of the backend this one shares */
+    Deferral own_deferral, *deferral; /* likewise */
 } CpuBackend;
 
 typedef int Prepare(CpuBackend *b, const Node *n, Kernel *k, Error *err);
@@ -59,10 +70,13 @@ static inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /* layout NULL: plain row-major float32, which costs nothing where the file is float32 already. */
 int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err);
-/* Layouts of our own: `fill` writes the values. */
+/* Layouts of our own: `make` writes the values, at once or when the backend commits. */
 typedef enum PackKind { PACK_PLAIN, PACK_LAYOUT, PACK_WINOGRAD, PACK_WINOGRAD_DX } PackKind;
 int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,
-                  int (*fill)(void *user, float *data, Error *err), void *user, Pack **out, Error *err);
+                  int (*make)(void *user, float *data, Error *err), void *user, Pack **out, Error *err);
+int pack_fill_all(CpuBackend *b, Error *err); /* of those that were deferred */
+size_t pack_empty_bytes(const CpuBackend *b);
+bool pack_copies(const CpuBackend *b, const Param *p); /* every user of p has its own values */
 void pack_release(CpuBackend *b, Pack *pack);
 void *pack_data(const Pack *pack);
 size_t pack_bytes(const CpuBackend *b);

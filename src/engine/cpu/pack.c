@@ -1,9 +1,11 @@
-/* Packed weights: one copy per (parameter, layout), however many graphs use it.
+/* Packed weights: one copy per (parameter, layout), however many graphs use it. Memory for it is reserved when it is
+ * asked for first, and filled at once or, when the backend defers, all together.
  *
  * A file's f16 or bf16 values become float32 on the way. Trainable parameters are never packed: their values change. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "engine/cpu/cpu.h"
 
 struct Pack {
@@ -13,7 +15,10 @@ struct Pack {
     const void *source; /* param->data when it was packed: a Param's address may be used again for another weight */
     dnnl_memory_desc_t layout; /* PACK_LAYOUT only */
     void *data;
-    size_t bytes; /* 0 where data is the file's own memory */
+    size_t bytes;                                     /* 0 where data is the file's own memory */
+    bool empty;                                       /* its values are not written yet */
+    int (*make)(void *user, float *data, Error *err); /* writes them where the layout is our own */
+    void *user;                                       /* the first user's: it lives until they are written */
     int users;
 };
 
@@ -72,14 +77,12 @@ static dnnl_status_t reorder(CpuBackend *b, dnnl_memory_desc_t from, void *from_
     return status;
 }
 
-static int fill_packed(CpuBackend *b, Pack *pack, const_dnnl_memory_desc_t layout, Error *err) {
+static int fill_packed(CpuBackend *b, Pack *pack, Error *err) {
     const Param *p = pack->param;
-    pack->bytes = aligned(dnnl_memory_desc_get_size(layout));
-    pack->data = aligned_alloc(64, pack->bytes);
     float *values = in_place(p) ? (float *)(uintptr_t)p->data : plain_copy(b, p);
-    dnnl_memory_desc_t from = file_layout(p, layout);
+    dnnl_memory_desc_t from = file_layout(p, pack->layout);
     int code = 0;
-    if (!pack->data || !values || !from || dnnl_memory_desc_clone(&pack->layout, layout))
+    if (!values || !from)
         code = out_of_memory(p, err);
     else
         code = dnnl_failed(reorder(b, from, values, pack->layout, pack->data), "packing a weight", err);
@@ -88,15 +91,19 @@ static int fill_packed(CpuBackend *b, Pack *pack, const_dnnl_memory_desc_t layou
     return code;
 }
 
-static int fill_plain(const CpuBackend *b, Pack *pack, Error *err) {
+/* Writes a pack's values. The file's own are not read again by who uses the pack. */
+static int fill(CpuBackend *b, Pack *pack, Error *err) {
     const Param *p = pack->param;
-    if (in_place(p)) {
-        pack->data = (void *)(uintptr_t)p->data;
-        return 0;
-    }
-    pack->bytes = aligned((size_t)shape_count(p->shape) * sizeof(float));
-    pack->data = plain_copy(b, p);
-    return pack->data ? 0 : out_of_memory(p, err);
+    int code = 0;
+    if (pack->kind == PACK_PLAIN)
+        cpu_read_weight(b, p, 0, (size_t)shape_count(p->shape), pack->data);
+    else if (pack->kind == PACK_LAYOUT)
+        code = fill_packed(b, pack, err);
+    else
+        code = pack->make(pack->user, pack->data, err);
+    pack->empty = code < 0;
+    if (p->mapped) file_drop_pages(p->data, (size_t)shape_count(p->shape) * dtype_bytes(p->dtype));
+    return code;
 }
 
 static void discard(Pack *pack) {
@@ -105,23 +112,29 @@ static void discard(Pack *pack) {
     free(pack);
 }
 
-static Pack *pack_new(const Param *p, PackKind kind, Error *err) {
+static Pack *pack_new(const Param *p, PackKind kind, size_t bytes) {
     Pack *pack = calloc(1, sizeof *pack);
-    if (!pack) {
-        out_of_memory(p, err);
-        return NULL;
+    if (!pack) return NULL;
+    *pack = (Pack){.param = p, .kind = kind, .source = p->data, .bytes = bytes};
+    if (bytes == 0) { /* only plain ones */
+        pack->data = (void *)(uintptr_t)p->data;
+        return pack;
     }
-    pack->param = p;
-    pack->kind = kind;
-    pack->source = p->data;
-    return pack;
+    pack->empty = true;
+    pack->data = aligned_alloc(64, bytes);
+    if (pack->data) return pack;
+    free(pack);
+    return NULL;
 }
 
-/* Hands out a pack that is now complete, or throws it away. */
-static int finish(CpuBackend *b, Pack *pack, int code, Pack **out) {
-    if (code < 0) {
-        discard(pack);
-        return code;
+/* Hands out a pack with its values, unless they are deferred, or throws it away. */
+static int finish(CpuBackend *b, Pack *pack, Pack **out, Error *err) {
+    if (pack->empty && !b->deferral->on) {
+        int code = fill(b, pack, err);
+        if (code < 0) {
+            discard(pack);
+            return code;
+        }
     }
     pack->next = *b->packs;
     *b->packs = *out = pack;
@@ -138,19 +151,46 @@ static bool found(const CpuBackend *b, const Param *p, PackKind kind, const_dnnl
 int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err) {
     PackKind kind = layout ? PACK_LAYOUT : PACK_PLAIN;
     if (found(b, p, kind, layout, out)) return 0;
-    Pack *pack = pack_new(p, kind, err);
-    if (!pack) return DRPO_E_MEMORY;
-    return finish(b, pack, layout ? fill_packed(b, pack, layout, err) : fill_plain(b, pack, err), out);
+    size_t bytes = layout ? dnnl_memory_desc_get_size(layout) : (size_t)shape_count(p->shape) * sizeof(float);
+    Pack *pack = pack_new(p, kind, !layout && in_place(p) ? 0 : aligned(bytes));
+    if (!pack) return out_of_memory(p, err);
+    if (layout && dnnl_memory_desc_clone(&pack->layout, layout)) {
+        discard(pack);
+        return out_of_memory(p, err);
+    }
+    return finish(b, pack, out, err);
 }
 
 int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,
-                  int (*fill)(void *user, float *data, Error *err), void *user, Pack **out, Error *err) {
+                  int (*make)(void *user, float *data, Error *err), void *user, Pack **out, Error *err) {
     if (found(b, p, kind, NULL, out)) return 0;
-    Pack *pack = pack_new(p, kind, err);
-    if (!pack) return DRPO_E_MEMORY;
-    pack->bytes = aligned(bytes);
-    pack->data = aligned_alloc(64, pack->bytes);
-    return finish(b, pack, pack->data ? fill(user, pack->data, err) : out_of_memory(p, err), out);
+    Pack *pack = pack_new(p, kind, aligned(bytes));
+    if (!pack) return out_of_memory(p, err);
+    pack->make = make;
+    pack->user = user;
+    return finish(b, pack, out, err);
+}
+
+int pack_fill_all(CpuBackend *b, Error *err) {
+    for (Pack *at = *b->packs; at; at = at->next)
+        if (at->empty) TRY(fill(b, at, err));
+    return 0;
+}
+
+bool pack_copies(const CpuBackend *b, const Param *p) {
+    bool copies = false;
+    for (const Pack *at = *b->packs; at; at = at->next) {
+        if (at->param != p || at->source != p->data) continue;
+        if (at->bytes == 0) return false;
+        copies = true;
+    }
+    return copies;
+}
+
+size_t pack_empty_bytes(const CpuBackend *b) {
+    size_t bytes = 0;
+    for (const Pack *at = *b->packs; at; at = at->next) bytes += at->empty ? at->bytes : 0;
+    return bytes;
 }
 
 void pack_release(CpuBackend *b, Pack *pack) {

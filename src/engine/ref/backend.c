@@ -185,6 +185,11 @@ static void ref_destroy(Backend *b) {
     free(r);
 }
 
+static Backend *ref_another(const Backend *b, Error *err) {
+    (void)b;
+    return backend_ref_new(err);
+}
+
 Backend *backend_ref_new(Error *err) {
     RefBackend *r = calloc(1, sizeof *r);
     if (!r) {
@@ -202,6 +207,7 @@ Backend *backend_ref_new(Error *err) {
                         .copy_in = ref_copy_in,
                         .copy_out = ref_copy_out,
                         .destroy = ref_destroy,
-                        .packed_bytes = ref_packed_bytes};
+                        .packed_bytes = ref_packed_bytes,
+                        .another = ref_another};
     return &r->base;
 }

@@ -222,6 +222,13 @@ size_t feature_maps_weight_bytes(const FeatureMaps *m) {
     return n;
 }
 
+size_t feature_maps_in_place(const FeatureMaps *m, const Backend *b) {
+    size_t n = 0;
+    for (int i = 0; i < m->maps; i++)
+        if (m->map[i].weights) n += weights_in_place(m->map[i].weights, b);
+    return n;
+}
+
 /* ---- graphs ---- */
 static int build_map(const FeatureMap *map, Build *b, FeatureInputs *in, Value *out, Error *err) {
     Build own = *b;

@@ -21,6 +21,7 @@ bool feature_maps_is_anchor(const FeatureMaps *m, int i);
 bool feature_maps_redraws(const FeatureMaps *m); /* anchors are drawn anew, as some released trainers do */
 const char *feature_maps_key(const FeatureMaps *m, int i);
 size_t feature_maps_weight_bytes(const FeatureMaps *m);
+size_t feature_maps_in_place(const FeatureMaps *m, const struct Backend *b); /* bytes of them, see weights.h */
 
 /* Which keys a pass computes. */
 typedef enum FeaturePart { FEATURES_BEHIND, FEATURES_ASIDE, FEATURES_ALL } FeaturePart;

@@ -1,0 +1,86 @@
+/* Memory: see memory.h. */
+#include "train/memory.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "model/text_pass.h"
+#include "train/machine.h"
+
+/* Threads' stacks, code that oneDNN generates when a kernel first runs, buffers of pictures on their way to a file:
+ * measured with the embedded generator, per thread and in all. */
+static const size_t FIRST_RUN = (size_t)4 << 20, FIRST_RUN_THREAD = (size_t)1 << 20;
+static const double GIB = 1073741824.0;
+
+static size_t limit_of(const Config *c) {
+    size_t given = config_has(c, OPT_MEMORY) ? config_bytes(c, OPT_MEMORY) : 0;
+    if (given) return given;
+    Machine m;
+    machine_read(&m);
+    return m.available ? m.available + (size_t)memory_now_bytes() : 0;
+}
+
+static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+void memory_plan(const Session *s, const Config *c, size_t records, size_t prompts, MemoryPlan *out) {
+    const Pipeline *p = s->pipeline;
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    *out = (MemoryPlan){.process = (size_t)memory_now_bytes(),
+                        .text = text_pass_pending(s->text),
+                        .text_goes = s->text_folder,
+                        .blocks = backend_pending(s->backend),
+                        .mapped = weights_in_place(p->unet_weights, s->backend) +
+                                  weights_in_place(p->vae_weights, s->backend),
+                        .limit = limit_of(c)};
+    size_t first = FIRST_RUN + FIRST_RUN_THREAD * (size_t)s->threads;
+    out->records = records + text_pass_remembered(s->text, prompts) + first;
+    size_t rest = out->blocks + out->mapped + out->records;
+    out->peak = out->process + (out->text_goes ? max_size(out->text + first, rest) : out->text + rest);
+}
+
+int memory_refuse(const MemoryPlan *m, const char *advice, Error *err) {
+    return fail(err, DRPO_E_MEMORY, "this needs %.2f GiB of memory, %.2f GiB are there%s%s", (double)m->peak / GIB,
+                (double)m->limit / GIB, advice[0] ? "; " : "", advice);
+}
+
+/* ---- filling it ---- */
+typedef struct Progress {
+    const Job *job;
+    double last;
+} Progress;
+
+static int report(void *user, size_t done, size_t all, Error *err) {
+    Progress *p = user;
+    if (job_cancelled(p->job)) return fail(err, DRPO_E_CANCELLED, "stopped on request while prompts were encoded");
+    double now = clock_seconds();
+    if (done == 0) log_info(&p->job->log, "encoding %zu prompts, once", all);
+    if (done && now - p->last >= 10) log_info(&p->job->log, "encoded %zu of %zu prompts", done, all);
+    if (done == 0 || now - p->last >= 10) p->last = now;
+    return 0;
+}
+
+int memory_commit(const Job *job, Session *s, const char *const *prompts, size_t n, Error *err) {
+    Progress progress = {.job = job};
+    if (s->text_folder) {
+        TRY(text_pass_keep(s->text, s->text_folder, err));
+        TRY(text_pass_prepare(s->text, prompts, n, report, &progress, err));
+    }
+    return backend_commit(s->backend, err);
+}
+
+int memory_fill(const Job *job, Session *s, const PromptList *prompts, size_t records, Error *err) {
+    MemoryPlan plan;
+    const char **text = arena_alloc(s->arena, sizeof *text * (prompts->count + 1));
+    if (!text) return fail(err, DRPO_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < prompts->count; i++) text[i] = prompts->items[i].text;
+    memory_plan(s, job->config, records, prompts->count, &plan);
+    bool several = config_has(job->config, OPT_BATCH) && config_int(job->config, OPT_BATCH) > 1;
+    if (plan.limit && plan.peak > plan.limit)
+        return memory_refuse(&plan, several ? "--batch 1 needs least; a smaller --resolution less" : "", err);
+    return memory_commit(job, s, text, prompts->count, err);
+}
