@@ -10,21 +10,17 @@ import json
 import os
 import shutil
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import ByteLevelBPETokenizer
-from transformers import Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from common import GOLDEN, normal, randomize, write_io
+from random_qwen import MERGE, REWARD, SPECIAL, add_reward, old_name, open_tokenizer, picture, run_score
 
 FOLDER = os.path.join(GOLDEN, "hpsv3")
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>"]
-REWARD = "<|Reward|>"
 QUESTIONS = "\nHow good is this picture? \n- **Detail:** look closely.\nPrompt - {text_prompt}\n\n\nThe rating: <|Reward|>\n\nEND\n"
-PATCH, MERGE = 4, 2
+PATCH = 4
 PROMPTS = ["a photo of a red star", "", "two  cats,\n3 dogs & café 日本", "it's  {braces} "]
 SIZES = [(40, 40), (33, 70), (64, 25), (40, 40)]  # height, width
 
@@ -56,12 +52,7 @@ def make_tokenizer():
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator([QUESTIONS, *PROMPTS, *TEXTS, "system You are a helpful assistant. user a photo of four stars and two cats"], vocab_size=360, min_frequency=2)
     bpe.save_model(FOLDER)
-    with open(os.path.join(FOLDER, "vocab.json")) as f:
-        vocab = json.load(f)
-    with open(os.path.join(FOLDER, "merges.txt")) as f:
-        merges = [tuple(line.rstrip("\n").split(" ")) for line in f if line.strip() and not line.startswith("#version")]
-    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=merges)
-    tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL})
+    tokenizer = open_tokenizer(FOLDER)
     added = {str(tokenizer.convert_tokens_to_ids(t)): {"content": t, "special": True} for t in SPECIAL}
     with open(os.path.join(FOLDER, "tokenizer_config.json"), "w") as f:
         json.dump({"added_tokens_decoder": added, "tokenizer_class": "Qwen2Tokenizer"}, f, indent=1)
@@ -69,8 +60,7 @@ def make_tokenizer():
     with open(os.path.join(FOLDER, "vectors.json"), "w") as f:
         json.dump([{"text": t, "ids": tokenizer(t).input_ids} for t in TEXTS], f, indent=0)
         f.write("\n")
-    tokenizer.add_special_tokens({"additional_special_tokens": [REWARD]}, replace_extra_special_tokens=False)
-    return tokenizer
+    return add_reward(tokenizer)
 
 
 def make_network(vocab):
@@ -92,70 +82,11 @@ def make_network(vocab):
     return randomize(Qwen2VLForConditionalGeneration(config), 700)
 
 
-def old_name(name):
-    """Names as transformers 4.45 wrote them."""
-    return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
-
-
 def head_layers():
     sizes, layers = [(48, 24), (24, 16), (16, 2)], []
     for i, (n, m) in enumerate(sizes):
         layers.append((normal(710 + i, m, n) * (1.5 / n**0.5), normal(720 + i, m) * 0.3))
     return layers
-
-
-def head(layers, h):
-    (w0, b0), (w3, b3), (w5, b5) = layers
-    return torch.relu(torch.relu(h @ w0.T + b0) @ w3.T + b3) @ w5.T + b5
-
-
-def picture(seed, height, width):
-    y, x = np.mgrid[0:height, 0:width]
-    rng = np.random.default_rng(seed)
-    waves = np.stack([127 + 90 * np.sin(x / (3 + c + seed) + seed) * np.cos(y / (5 + c)) for c in range(3)], -1)
-    return np.clip(waves + rng.normal(0, 20, waves.shape), 0, 255).astype(np.uint8)
-
-
-def resized_size(height, width, pixels, unit):
-    """Both limits are equal in HPSv3."""
-    h, w = max(unit, round(height / unit) * unit), max(unit, round(width / unit) * unit)
-    beta = (height * width / pixels) ** 0.5
-    if h * w > pixels:
-        h, w = max(unit, int(height / beta // unit) * unit), max(unit, int(width / beta // unit) * unit)
-    elif h * w < pixels:
-        h, w = -int(-height / beta // unit) * unit, -int(-width / beta // unit) * unit
-    return h, w
-
-
-def resize(pixels, width, height):
-    """Rows, then columns: the order of Pillow before 13, which public scores were made with."""
-    return Image.fromarray(pixels).resize((width, pixels.shape[0]), Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def patches_of(pixels):
-    """One resized picture through transformers' processor, whose own resize then finds nothing to do."""
-    processor = Qwen2VLImageProcessorPil(patch_size=PATCH, merge_size=MERGE, temporal_patch_size=2, do_resize=False)
-    out = processor(images=[Image.fromarray(pixels)], return_tensors="pt")
-    return out["pixel_values"].double(), out["image_grid_thw"]
-
-
-def run_score(net, layers, tokenizer, pixels, prompt):
-    unit = PATCH * MERGE
-    h, w = resized_size(*pixels.shape[:2], 256 * unit * unit, unit)
-    resized = np.asarray(resize(pixels, w, h))
-    patches, grid = patches_of(resized)
-    image = net.model.visual(patches, grid_thw=grid)
-    image = getattr(image, "pooler_output", image)
-    chat = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * image.shape[0]
-    chat += "<|vision_end|>" + QUESTIONS.replace("{text_prompt}", prompt) + "<|im_end|>\n<|im_start|>assistant\n"
-    ids = torch.tensor([tokenizer(chat).input_ids])
-    states = net.model.language_model.embed_tokens(ids)
-    states[ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")] = image
-    position = torch.arange(ids.shape[1]).expand(3, 1, -1)
-    hidden = net.model.language_model(inputs_embeds=states, position_ids=position).last_hidden_state
-    at = (ids[0] == tokenizer.convert_tokens_to_ids(REWARD)).nonzero()
-    assert at.shape[0] == 1
-    return head(layers, hidden[0, at[0, 0]])
 
 
 def run_towers(net, inputs, outputs):
@@ -207,7 +138,7 @@ if __name__ == "__main__":
         for i, (size, prompt) in enumerate(zip(SIZES, PROMPTS)):
             pixels = picture(i, *size)
             inputs[f"picture.{i}"] = torch.from_numpy(pixels).int()
-            outputs[f"score.{i}"] = run_score(net, layers, tokenizer, pixels, prompt)
+            outputs[f"score.{i}"] = run_score(net, layers, tokenizer, pixels, prompt, PATCH, QUESTIONS)
             print(prompt, outputs[f"score.{i}"])
         with open(os.path.join(FOLDER, "prompts.json"), "w") as f:
             json.dump(PROMPTS, f)

@@ -10,16 +10,15 @@ import os
 import shutil
 import unicodedata
 
-import numpy as np
 import torch
 from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from common import GOLDEN, normal, randomize, write_io
-from hpsv3 import picture, resize
+from random_blip import DEVIATION, MEAN, head, prepare, read, vision_name
+from random_qwen import picture
 
 FOLDER = os.path.join(GOLDEN, "imagereward")
 IMAGE, PATCH, WIDTH, TOKENS = 24, 8, 32, 35
-MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
 PROMPTS = ["a photo of a red star", "", "A painting of an ocean, with clouds & birds: day-time! " * 4, "Café 日本 zzz"]
 SIZES = [(40, 40), (33, 70), (66, 25), (40, 40)]  # height, width; the third is cut where rounding to even matters
 
@@ -60,21 +59,6 @@ def make_tokenizer():
     return tokenizer
 
 
-def vision_name(name):
-    for new, old in (
-        ("embeddings.class_embedding", "cls_token"),
-        ("embeddings.position_embedding", "pos_embed"),
-        ("embeddings.patch_embedding", "patch_embed.proj"),
-        ("encoder.layers.", "blocks."),
-        ("layer_norm", "norm"),
-        ("self_attn.projection", "attn.proj"),
-        ("self_attn.qkv", "attn.qkv"),
-        ("post_layernorm", "norm"),
-    ):
-        name = name.replace(new, old)
-    return "blip.visual_encoder." + name
-
-
 def make_networks(vocab):
     vision = BlipVisionConfig(hidden_size=WIDTH, intermediate_size=56, num_hidden_layers=2, num_attention_heads=4, image_size=IMAGE, patch_size=PATCH, layer_norm_eps=1e-6, attn_implementation="eager")
     text = BlipTextConfig(
@@ -97,27 +81,6 @@ def make_networks(vocab):
     return vision, text, layers
 
 
-def head(layers, x):
-    for i in (0, 2, 4, 6, 7):
-        x = x @ layers[f"mlp.layers.{i}.weight"].double().T + layers[f"mlp.layers.{i}.bias"].double()
-    return x
-
-
-def read(text, ids, mask, picture_states):
-    return text(input_ids=ids, attention_mask=mask, encoder_hidden_states=picture_states, is_decoder=False).last_hidden_state
-
-
-def prepare(pixels):
-    """torchvision's Resize and CenterCrop on a PIL picture, ToTensor, Normalize."""
-    h, w = pixels.shape[:2]
-    wide, high = (IMAGE, int(IMAGE * h / w)) if w < h else (int(IMAGE * w / h), IMAGE)
-    image = resize(pixels, wide, high)
-    left, top = int(round((wide - IMAGE) / 2.0)), int(round((high - IMAGE) / 2.0))
-    x = torch.from_numpy(np.asarray(image.crop((left, top, left + IMAGE, top + IMAGE))).copy()).permute(2, 0, 1).float() / 255
-    mean, std = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-    return ((x - mean[:, None, None]) / std[:, None, None])[None].double()
-
-
 def run_networks(vision, text, layers, tokenizer):
     pixels = normal(830, 2, 3, IMAGE, IMAGE)
     ids = torch.randint(5, len(tokenizer), (2, 9), generator=torch.Generator().manual_seed(831))
@@ -128,7 +91,7 @@ def run_networks(vision, text, layers, tokenizer):
 
 def run_score(vision, text, layers, tokenizer, pixels, prompt):
     batch = tokenizer([prompt], padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
-    states = vision(prepare(pixels)).last_hidden_state
+    states = vision(prepare(pixels, IMAGE)).last_hidden_state
     out = read(text, batch.input_ids, batch.attention_mask, states)
     return (head(layers, out[0, 0]) - MEAN) / DEVIATION
 

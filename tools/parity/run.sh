@@ -1,7 +1,7 @@
 #!/bin/sh
 # Compares drpo with diffusers, transformers, PEFT, TensorBoard and the PyTorch reference trainer, on the embedded
-# model and on random models of both families; CLIP rewards at the published widths.
-#   DRPO=build/release/drpo PYTHON=python3 tools/parity/run.sh [sample|adapters|events|updates|tokens|families|models|clip ...]
+# model and on random models of both families; CLIP, ImageReward and HPSv3 at the published widths.
+#   DRPO=build/release/drpo PYTHON=python3 tools/parity/run.sh [sample|adapters|events|updates|tokens|families|models|clip|preference ...]
 # Every check prints one line "ok NAME ..." or "NOT OK NAME ..."; the exit code is 0 when all are ok.
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 export DRPO OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
 
 [ -x "$DRPO" ] || { echo "parity: $DRPO is not there; build it first (./dev build)" >&2; exit 2; }
-[ $# -gt 0 ] || set -- sample adapters events updates tokens families models clip
+[ $# -gt 0 ] || set -- sample adapters events updates tokens families models clip preference
 status=0
 for name in "$@"; do
     [ -f "$root/tools/parity/$name.py" ] || { echo "parity: no check '$name'" >&2; exit 2; }
