@@ -9,7 +9,6 @@
 #include "format/resize.h"
 
 enum { SLOTS = 4096 };
-static const size_t GRADIENT_BYTES = (size_t)1 << 30; /* of activations; above it blocks are computed again */
 
 typedef struct Net {
     Arena *arena;
@@ -95,7 +94,7 @@ static int make_gradient(const ClipPass *p, Net *n, Error *err) {
     TRY(build_vision(p, n, 1, &b, err));
     n->seed = input(b.g, "d_embedding", DT_F32, n->out->shape);
     TRY(graph_backward(b.g, &n->out, &n->seed, 1, &n->in, 1, &n->d_in, err));
-    TRY(recompute_graph(b.g, p->backend, GRADIENT_BYTES, &peak, err));
+    TRY(recompute_graph(b.g, p->backend, CLIP_GRADIENT_BYTES, &peak, err));
     return net_plan(p, n, b.g, err);
 }
 

@@ -9,7 +9,10 @@
 #include "format/picture_prepare.h"
 #include "model/clip.h"
 
-enum { CLIP_BATCH = 8 }; /* pictures that go through the tower together at most */
+enum {
+    CLIP_BATCH = 8,               /* pictures that go through the tower together at most */
+    CLIP_GRADIENT_BYTES = 1 << 30 /* of activations that a gradient keeps; above it blocks are computed again */
+};
 
 typedef struct ClipPass ClipPass;
 

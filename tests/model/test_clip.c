@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "engine/autodiff.h"
+#include "engine/plan.h"
 #include "format/safetensors.h"
 #include "model/clip_pass.h"
 
@@ -269,6 +271,33 @@ static void full_sizes_have_the_published_tensors(void **state) {
     }
 }
 
+/* The gradient of a picture through all 32 blocks of ViT-H/14: what is kept of them stays under a gigabyte. */
+static void the_largest_gradient_fits(void **state) {
+    (void)state;
+    Error err = {0};
+    ClipConfig c;
+    Weights *w = NULL;
+    List l = make_list(1024, 24, 1280, 32, 1024, false);
+    WeightsParts parts = {.path = "list", .tensor = l.tensor, .count = l.n, .arena = l.arena};
+    assert_ok(weights_from(&parts, &w, &err), err);
+    assert_ok(clip_config_published("f", 1024, 1280, false, "", &c, &err), err);
+    Arena *a = arena_new();
+    Build b = {.g = graph_new(a), .weights = w};
+    Backend *backend = backend_cpu_new(2, &err);
+    Value pixels = input(b.g, "pixels", DT_F32, shape4(1, 3, 224, 224)), gradient = NULL;
+    Value embedding = output(b.g, clip_vision_build(&b, &c.vision, c.projection, pixels), "embedding");
+    Value seed = input(b.g, "seed", DT_F32, shape2(1, 1024));
+    size_t peak = 0;
+    assert_ok(graph_check(b.g, &err), err);
+    assert_ok(fuse_graph(b.g, &err), err);
+    assert_ok(graph_backward(b.g, &embedding, &seed, 1, &pixels, 1, &gradient, &err), err);
+    assert_ok(recompute_graph(b.g, backend, CLIP_GRADIENT_BYTES, &peak, &err), err);
+    assert_true(peak > 0 && peak <= CLIP_GRADIENT_BYTES);
+    backend_free(backend);
+    arena_free(a);
+    weights_free(w);
+}
+
 /* A safetensors file of these tensors whose data is a hole: all zeros, and no room taken. */
 static void put_hollow(const char *path, const List *l) {
     char *header = arena_alloc(l->arena, l->n * 256);
@@ -338,9 +367,13 @@ static void what_is_no_clip_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(embeddings_are_those_of_transformers), cmocka_unit_test(batches_do_not_matter),
-        cmocka_unit_test(gradients_are_those_of_autograd),      cmocka_unit_test(full_sizes_have_the_published_tensors),
-        cmocka_unit_test(a_file_alone_is_recognised),           cmocka_unit_test(what_is_no_clip_is_refused),
+        cmocka_unit_test(embeddings_are_those_of_transformers),
+        cmocka_unit_test(batches_do_not_matter),
+        cmocka_unit_test(gradients_are_those_of_autograd),
+        cmocka_unit_test(full_sizes_have_the_published_tensors),
+        cmocka_unit_test(the_largest_gradient_fits),
+        cmocka_unit_test(a_file_alone_is_recognised),
+        cmocka_unit_test(what_is_no_clip_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

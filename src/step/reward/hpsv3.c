@@ -40,6 +40,7 @@ static int hpsv3_open_reward(const RewardSpec *spec, const RewardContext *contex
         return fail(err, DRPO_E_MEMORY, "no memory for the reward 'hpsv3'");
     }
     r->state = s;
+    r->ignores_metadata = true;
     r->score = hpsv3_score_all;
     r->destroy = hpsv3_destroy;
     s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);

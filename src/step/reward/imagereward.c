@@ -32,6 +32,7 @@ static int imagereward_open_reward(const RewardSpec *spec, const RewardContext *
         return fail(err, DRPO_E_MEMORY, "no memory for the reward 'imagereward'");
     }
     r->state = s;
+    r->ignores_metadata = true;
     r->score = imagereward_score_all;
     r->destroy = imagereward_destroy;
     s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);
