@@ -23,7 +23,7 @@ static bool rank_is(const Node *n, int i, int rank, char reason[REASON]) {
 
 static bool is_param(const Node *n, int i, char reason[REASON]) {
     if (n->in[i]->op == OP_PARAM) return true;
-    return refuse(reason, "the weight must be a parameter (matmul takes two computed values)");
+    return refuse(reason, "the weight must be a parameter");
 }
 
 /* A bias, scale or shift over `count` channels. */
@@ -103,7 +103,7 @@ bool shape_half(Node *n, Shape target, char reason[REASON]) {
 bool shape_linear(Node *n, Shape target, char reason[REASON]) {
     (void)target;
     Shape x = n->in[0]->shape, w = n->in[1]->shape;
-    if (!is_param(n, 1, reason) || !rank_is(n, 1, 2, reason)) return false;
+    if (!rank_is(n, 1, 2, reason)) return false;
     if (x.rank < 1 || x.rank > 3) return refuse(reason, "x must have rank 1-3");
     int last = x.rank - 1;
     if (x.dim[last] != w.dim[1])
