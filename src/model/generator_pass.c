@@ -18,7 +18,7 @@ struct GeneratorPass {
     Value noise, time, latents;
     TextInputs text;
     Value *feature, *seed; /* [n_features] */
-    Value *grad;           /* [2 n_pair]: A then B of each pair; NULL where nothing depends on it */
+    Value *grad;           /* [lora_leaves]; NULL where nothing depends on it */
     float *time_values;    /* [C0] */
     float *staging;        /* padded inputs or one gradient, floats */
     size_t image_count;    /* C*h*w */
@@ -32,7 +32,9 @@ static Value clean_latents(GeneratorPass *g, const Pipeline *p, Value eps) {
 /* Inputs, UNet, x0 and features; everything before autodiff. */
 static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
     const GeneratorPassOptions *o = &g->options;
-    Build build = {.g = g->graph, .weights = p->unet_weights, .adapter = o->adapter};
+    Build build = {.g = g->graph,
+                   .weights = o->adapter && o->adapter->full ? o->adapter->full : p->unet_weights,
+                   .adapter = o->adapter};
     const OneStep *one = o->released_x0 ? &p->released : &p->stock;
     int time_width = p->unet.channels[0];
     g->noise = input(g->graph, "noise", DT_F32, shape4(o->batch, p->unet.in_channels, o->height, o->width));
@@ -61,14 +63,11 @@ static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
 
 static int append_backward(GeneratorPass *g, Error *err) {
     const Adapter *a = g->options.adapter;
-    int leaves = 2 * a->n_pair;
+    int leaves = lora_leaves(a);
     Value *leaf = arena_alloc(g->arena, (size_t)leaves * sizeof(Value));
     g->grad = arena_alloc(g->arena, (size_t)leaves * sizeof(Value));
     if (!leaf || !g->grad) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
-    for (int i = 0; i < a->n_pair; i++) {
-        leaf[2 * i] = param(g->graph, &a->pair[i].a);
-        leaf[2 * i + 1] = param(g->graph, &a->pair[i].b);
-    }
+    for (int i = 0; i < leaves; i++) leaf[i] = param(g->graph, lora_leaf(a, i).param);
     for (int i = 0; i < g->n_features; i++) g->seed[i] = input(g->graph, "seed", DT_F32, g->feature[i]->shape);
     return graph_backward(g->graph, g->feature, g->seed, g->n_features, leaf, leaves, g->grad, err);
 }
@@ -103,10 +102,9 @@ static size_t staging_floats(const GeneratorPass *g) {
         size_t feature = (size_t)shape_count(g->feature[i]->shape);
         if (feature > n) n = feature;
     }
-    for (int i = 0; g->grad && i < g->options.adapter->n_pair; i++) {
-        const LoraPair *pair = &g->options.adapter->pair[i];
-        size_t widest = (size_t)(pair->in > pair->out ? pair->in : pair->out) * (size_t)pair->rank;
-        if (widest > n) n = widest;
+    for (int i = 0; g->grad && i < lora_leaves(g->options.adapter); i++) {
+        size_t count = (size_t)shape_count(lora_leaf(g->options.adapter, i).param->shape);
+        if (count > n) n = count;
     }
     return n;
 }
@@ -208,9 +206,6 @@ int generator_pass_backward(GeneratorPass *g, const float *const *seeds, int cou
     for (int i = 0; i < g->n_features; i++) write_padded(g, g->seed[i], seeds[i], feature_row(g, i), count, true);
     TRY(plan_run_backward(g->plan, err));
     const Adapter *a = g->options.adapter;
-    for (int i = 0; i < a->n_pair; i++) {
-        add_gradient(g, g->grad[2 * i], a->pair[i].offset_a, grad);
-        add_gradient(g, g->grad[2 * i + 1], a->pair[i].offset_b, grad);
-    }
+    for (int i = 0; i < lora_leaves(a); i++) add_gradient(g, g->grad[i], lora_leaf(a, i).offset, grad);
     return 0;
 }

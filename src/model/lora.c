@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "format/safetensors.h"
 #include "model/lora_private.h"
+#include "model/weights.h"
 
 /* "to_q,to_k" -> {"to_q", "to_k", NULL}; an empty list means every linear layer. The strings share one block with the
  * array. */
@@ -49,6 +51,7 @@ void lora_free(Adapter *a) {
     if (!a) return;
     for (int i = 0; i < a->n_pair; i++) free(a->pair[i].module);
     free(a->pair);
+    weights_free(a->full);
     free(a->values);
     free(a->targets);
     free(a);
@@ -143,6 +146,20 @@ void lora_init(Adapter *a, uint64_t seed) {
     }
 }
 
+int lora_leaves(const Adapter *a) { return a->full ? (int)weights_count(a->full) : 2 * a->n_pair; }
+
+AdapterLeaf lora_leaf(const Adapter *a, int i) {
+    if (a->full) {
+        const SafeTensor *t = weights_at(a->full, (size_t)i);
+        Shape shape = {.rank = t->rank};
+        for (int k = 0; k < t->rank && k < MAX_RANK; k++) shape.dim[k] = t->dim[k];
+        return (AdapterLeaf){weights_get(a->full, shape, "%s", t->name),
+                             (size_t)((const float *)t->data - (const float *)a->values)};
+    }
+    LoraPair *p = &a->pair[i / 2];
+    return i % 2 ? (AdapterLeaf){&p->b, p->offset_b} : (AdapterLeaf){&p->a, p->offset_a};
+}
+
 bool lora_finite(const Adapter *a) {
     for (size_t i = 0; i < a->count; i++)
         if (!isfinite(a->values[i])) return false;
@@ -166,6 +183,12 @@ static int check_same_modules(Adapter *to, const Adapter *from, Error *err) {
 }
 
 int lora_copy(Adapter *to, const Adapter *from, Error *err) {
+    if (!to->full != !from->full)
+        return fail(err, DRPO_E_INPUT, "one is a LoRA, the other the whole UNet; give the same --train");
+    if (to->full) {
+        memcpy(to->values, from->values, to->count * sizeof *to->values);
+        return 0;
+    }
     TRY(check_same_modules(to, from, err));
     for (int i = 0; i < from->n_pair; i++) {
         const LoraPair *p = &from->pair[i], *q = lora_find(to, p->module);

@@ -17,15 +17,26 @@ typedef struct LoraPair {
     size_t offset_a, offset_b; /* in floats, into Adapter.values */
 } LoraPair;
 
+struct Weights;
+
 typedef struct Adapter {
     int rank;
     float alpha;
     char **targets; /* NULL-terminated: "to_q", "to_k", ...: module names that end in ".<target>" */
     LoraPair *pair;
     int n_pair;
-    float *values; /* all A and B, contiguous */
-    size_t count;  /* floats in values */
+    float *values;        /* all A and B, contiguous */
+    size_t count;         /* floats in values */
+    struct Weights *full; /* all weights are trained, there are no pairs (full_weights.h); NULL: LoRA */
 } Adapter;
+
+/* What training changes: one parameter and where its values begin. */
+typedef struct AdapterLeaf {
+    Param *param;
+    size_t offset; /* in floats, into Adapter.values */
+} AdapterLeaf;
+int lora_leaves(const Adapter *a);
+AdapterLeaf lora_leaf(const Adapter *a, int i);
 
 /* An adapter for modules that are added with lora_register while a network is built for the first time. */
 Adapter *lora_new(int rank, float alpha, const char *targets_comma_separated, Error *err);
@@ -59,7 +70,6 @@ typedef struct LoraMeta { /* what goes into headers and adapter_config.json; str
  * values. Reads the result back and compares B A alpha/r. */
 int lora_write(const Adapter *a, LoraFormat format, const char *path, const LoraMeta *meta, Error *err);
 
-struct Weights;
 /* Writes the UNet file of `w` with W + (alpha/r) B A in every adapted layer, in the types of the original. */
 int lora_merge_file(const struct Weights *w, const Adapter *a, const char *path, Error *err);
 

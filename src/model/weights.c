@@ -27,7 +27,7 @@ struct Weights {
     char **ignored; /* prefixes */
     int n_ignored;
     char mistake[768];
-    bool stored;
+    bool stored, trainable;
 };
 
 static int by_name(const void *a, const void *b) {
@@ -142,6 +142,7 @@ static Param *get_entry(Weights *w, const char *name, bool matrix, Shape wanted)
                            .dtype = e->tensor->dtype,
                            .shape = shape,
                            .data = e->tensor->data,
+                           .trainable = w->trainable,
                            .stored = w->stored && dtype_bytes(e->tensor->dtype) == 2,
                            .mapped = is_mapped(w, e->tensor->data)};
     return &e->param;
@@ -170,6 +171,8 @@ bool weights_shape(const Weights *w, Shape *out, const char *format, ...) {
     if (e) *out = tensor_shape(e->tensor);
     return e && out->rank >= 0;
 }
+
+void weights_train(Weights *w) { w->trainable = true; }
 
 void weights_keep_stored(Weights *w) { w->stored = true; }
 

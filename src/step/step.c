@@ -349,10 +349,7 @@ int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSourc
 
 static void refresh_adapter(Step *s) {
     Backend *b = s->backend;
-    for (int i = 0; b->refresh && i < s->adapter->n_pair; i++) {
-        b->refresh(b, &s->adapter->pair[i].a);
-        b->refresh(b, &s->adapter->pair[i].b);
-    }
+    for (int i = 0; b->refresh && i < lora_leaves(s->adapter); i++) b->refresh(b, lora_leaf(s->adapter, i).param);
 }
 
 int step_update(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,

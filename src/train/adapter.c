@@ -5,9 +5,11 @@
 
 #include "base/file.h"
 #include "format/json.h"
+#include "model/full_weights.h"
 #include "train/session.h"
 
 int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err) {
+    if (config_choice(c, OPT_TRAINED) == 1) return full_new(p, out, err);
     const char *targets = config_text(c, OPT_LORA_TARGETS);
     Adapter *a = lora_new((int)config_int(c, OPT_LORA_RANK), (float)config_float(c, OPT_LORA_ALPHA), targets, err);
     if (!a) return err->code;
@@ -46,7 +48,7 @@ const char *adapter_locate(const char *path, Arena *a, Error *err) {
     for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
         const char *folder = arena_printf(a, "%s%s", path, below[i]);
         const char *file = folder ? path_join(a, folder, "adapter_model.safetensors") : NULL;
-        if (file && file_exists(file)) return folder;
+        if (folder && ((file && file_exists(file)) || (i < 2 && full_is_in(folder)))) return folder;
     }
     const char *file = path_join(a, path, "pytorch_lora_weights.safetensors");
     if (file && file_exists(file)) return file;
@@ -56,6 +58,8 @@ const char *adapter_locate(const char *path, Arena *a, Error *err) {
 }
 
 static int read_known(Pipeline *p, const char *path, float scale, Adapter **out, Error *err) {
+    if (full_is_in(path) && scale == 1) return full_read(p, path, out, err);
+    if (full_is_in(path)) return fail(err, DRPO_E_USAGE, "%s: holds a whole UNet, which has no scale", path);
     Adapter *known = lora_new(1, 1, "to_q", err);
     if (!known) return err->code;
     int code = pipeline_register(p, NULL, known, err);

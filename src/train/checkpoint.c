@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "format/safetensors.h"
+#include "model/full_weights.h"
 #include "train/session.h"
 
 enum { CHECKPOINT_FORMAT = 1 };
@@ -50,33 +51,38 @@ static int write_state(const char *folder, const Checkpoint *c, Error *err) {
     return code;
 }
 
-static int write_adapters(const char *tmp, const RunAdapters *a, const LoraMeta *meta, Error *err) {
-    char ema[PATH_MAX];
-    TRY(lora_write(a->last, LORA_PEFT, tmp, meta, err));
-    if (!a->average) return 0;
-    TRY(join(ema, tmp, "ema", err));
-    return lora_write(a->average, LORA_PEFT, ema, meta, err);
+int adapter_save(const Adapter *a, const Pipeline *p, const char *folder, const LoraMeta *meta, Error *err) {
+    return a->full ? full_write(a, p, folder, err) : lora_write(a, LORA_PEFT, folder, meta, err);
 }
 
-static int write_all(const char *tmp, const char *path, const Checkpoint *c, const RunAdapters *a, const LoraMeta *meta,
-                     const Optimizer *o, Error *err) {
+static int write_adapters(const char *tmp, const Pipeline *p, const RunAdapters *a, const LoraMeta *meta, Error *err) {
+    char ema[PATH_MAX];
+    TRY(adapter_save(a->last, p, tmp, meta, err));
+    if (!a->average) return 0;
+    TRY(join(ema, tmp, "ema", err));
+    if (a->average->full) TRY(dir_make(ema, err));
+    return adapter_save(a->average, p, ema, meta, err);
+}
+
+static int write_all(const char *tmp, const char *path, const Checkpoint *c, const Pipeline *p, const RunAdapters *a,
+                     const LoraMeta *meta, const Optimizer *o, Error *err) {
     if (dir_exists(tmp)) TRY(dir_remove(tmp, err));
     TRY(dir_make(tmp, err));
-    TRY(write_adapters(tmp, a, meta, err));
+    TRY(write_adapters(tmp, p, a, meta, err));
     TRY(write_moments(tmp, o, err));
     TRY(write_state(tmp, c, err));
     if (dir_exists(path)) TRY(dir_remove(path, err)); /* the same step, reached again */
     return dir_commit(tmp, path, err);
 }
 
-int checkpoint_write(const char *run, const Checkpoint *c, const RunAdapters *a, const LoraMeta *meta,
-                     const Optimizer *o, Error *err) {
+int checkpoint_write(const char *run, const Checkpoint *c, const Pipeline *p, const RunAdapters *a,
+                     const LoraMeta *meta, const Optimizer *o, Error *err) {
     char path[PATH_MAX], tmp[PATH_MAX], name[64];
     snprintf(name, sizeof name, "checkpoint-%ld", c->step);
     TRY(join(path, run, name, err));
     snprintf(name, sizeof name, ".tmp-checkpoint-%ld", c->step);
     TRY(join(tmp, run, name, err));
-    int code = write_all(tmp, path, c, a, meta, o, err);
+    int code = write_all(tmp, path, c, p, a, meta, o, err);
     if (code < 0 && dir_exists(tmp)) dir_remove(tmp, NULL);
     return code;
 }

@@ -20,7 +20,7 @@ typedef struct RunIdentity {
 typedef struct Checkpoint {
     long step;
     RunIdentity identity;
-    double method; /* step_method_state */
+    double method;                       /* step_method_state */
     long long metrics_bytes, eval_bytes; /* length of metrics.jsonl and eval.jsonl when it was written */
 } Checkpoint;
 
@@ -29,8 +29,10 @@ typedef struct RunAdapters {
     Adapter *last, *average; /* average: NULL without --ema */
 } RunAdapters;
 
-int checkpoint_write(const char *run, const Checkpoint *c, const RunAdapters *a, const LoraMeta *meta,
-                     const Optimizer *o, Error *err);
+/* A PEFT folder, or a diffusers unet folder inside `folder`. */
+int adapter_save(const Adapter *a, const Pipeline *p, const char *folder, const LoraMeta *meta, Error *err);
+int checkpoint_write(const char *run, const Checkpoint *c, const Pipeline *p, const RunAdapters *a,
+                     const LoraMeta *meta, const Optimizer *o, Error *err);
 /* Reads and verifies one into `a` and `o`, which are allocated. `expected`: the identity of this run. */
 int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, const RunAdapters *a, Optimizer *o,
                     Checkpoint *out, Error *err);

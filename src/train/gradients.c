@@ -14,18 +14,22 @@ static SafeTensor tensor_of(const Param *p, const char *name, const float *grad)
     return t;
 }
 
+/* PEFT's names, or the UNet's own. */
+static const char *leaf_name(const Adapter *a, int i, Arena *arena) {
+    if (a->full) return lora_leaf(a, i).param->name;
+    return arena_printf(arena, "base_model.model.%s.lora_%s.weight", a->pair[i / 2].module, i % 2 ? "B" : "A");
+}
+
 int gradients_write(const char *path, const Adapter *a, const float *grad, Error *err) {
     Arena *arena = arena_new();
-    SafeTensor *tensors = arena ? arena_alloc(arena, sizeof *tensors * 2 * (size_t)a->n_pair) : NULL;
-    for (int i = 0; tensors && i < a->n_pair; i++) {
-        const LoraPair *p = &a->pair[i];
-        tensors[2 * i] =
-            tensor_of(&p->a, arena_printf(arena, "base_model.model.%s.lora_A.weight", p->module), grad + p->offset_a);
-        tensors[2 * i + 1] =
-            tensor_of(&p->b, arena_printf(arena, "base_model.model.%s.lora_B.weight", p->module), grad + p->offset_b);
+    const int leaves = lora_leaves(a);
+    SafeTensor *tensors = arena ? arena_alloc(arena, sizeof *tensors * (size_t)(leaves + 1)) : NULL;
+    for (int i = 0; tensors && i < leaves; i++) {
+        const AdapterLeaf leaf = lora_leaf(a, i);
+        tensors[i] = tensor_of(leaf.param, leaf_name(a, i, arena), grad + leaf.offset);
     }
     int code = !tensors || arena_failed(arena) ? fail(err, DRPO_E_MEMORY, "%s: out of memory", path)
-                                               : safetensors_write(path, tensors, 2 * (size_t)a->n_pair, NULL, 0, err);
+                                               : safetensors_write(path, tensors, (size_t)leaves, NULL, 0, err);
     arena_free(arena);
     return code;
 }

@@ -53,7 +53,17 @@ static void print_quoted(FILE *f, const char *text) {
     fputc('"', f);
 }
 
-static void print_head(FILE *f, const ModelCard *c) {
+static void print_full_head(FILE *f, const ModelCard *c) {
+    fprintf(f, "---\nbase_model: ");
+    print_quoted(f, c->base_model);
+    fprintf(f, "\nbase_model_relation: finetune\nlibrary_name: diffusers\npipeline_tag: text-to-image\n"
+               "tags:\n- text-to-image\n- stable-diffusion\n- diffusers\n- drpo\n---\n\n");
+    fprintf(f, "# UNet trained with Drifting Preference Optimization\n\n");
+    fprintf(f, "%ld updates of all weights toward %s. Sample with one step and guidance off.\n\n", c->steps,
+            c->rewards);
+}
+
+static void print_adapter_head(FILE *f, const ModelCard *c) {
     fprintf(f, "---\nbase_model: ");
     print_quoted(f, c->base_model);
     fprintf(f, "\nbase_model_relation: adapter\nlibrary_name: peft\npipeline_tag: text-to-image\n"
@@ -61,13 +71,24 @@ static void print_head(FILE *f, const ModelCard *c) {
     fprintf(f, "# LoRA trained with Drifting Preference Optimization\n\n");
     fprintf(f, "%ld updates toward %s, rank %d, alpha %g. Sample with one step and guidance off.\n\n", c->steps,
             c->rewards, c->rank, c->alpha);
+}
+
+static void print_head(FILE *f, const ModelCard *c) {
+    (c->rank ? print_adapter_head : print_full_head)(f, c);
     if (c->weights) fprintf(f, "These weights are %s.\n\n", c->weights);
     fprintf(f, "## Command\n\n```sh\n%s\n```\n\n## Hashes (SHA-256)\n\n| what | hash |\n|---|---|\n", c->command);
     fprintf(f, "| UNet of the base | `%s` |\n| options | `%s` |\n| prompts `%s` | `%s` |\n\n", c->base_sha256,
             c->config_sha256, c->prompts, c->prompts_sha256);
 }
 
-static void print_use(FILE *f) {
+static void print_use(FILE *f, const ModelCard *c) {
+    if (!c->rank) {
+        fprintf(f, "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline, UNet2DConditionModel\n\n"
+                   "unet = UNet2DConditionModel.from_pretrained(THIS_FOLDER, subfolder=\"unet\")\n"
+                   "pipe = DiffusionPipeline.from_pretrained(BASE, unet=unet)\n"
+                   "image = pipe(prompt, num_inference_steps=1, guidance_scale=0).images[0]\n```\n");
+        return;
+    }
     fprintf(f, "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline\nfrom peft import PeftModel\n\n"
                "pipe = DiffusionPipeline.from_pretrained(BASE)\npipe.unet = PeftModel.from_pretrained(pipe.unet, "
                "THIS_FOLDER)\n"
@@ -94,7 +115,7 @@ int model_card_write(const ModelCard *card, const char *folder, Error *err) {
     if (!f) return fail(err, DRPO_E_MEMORY, "out of memory for the model card");
     print_head(f, card);
     int code = print_curves(f, card, err);
-    print_use(f);
+    print_use(f, card);
     if (fclose(f) != 0 && code == 0) code = fail(err, DRPO_E_MEMORY, "out of memory for the model card");
     snprintf(path, sizeof path, "%s/README.md", folder);
     if (code == 0) code = file_write_atomic(path, text, size, err);

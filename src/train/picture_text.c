@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "model/full_weights.h"
 
 enum { SHORT_HASH = 10, LORA_HASH = 12 };
 
@@ -20,7 +21,8 @@ static int hash_adapter(PictureText *t, const char *lora, Arena *a, Error *err) 
     float scale;
     const char *path = adapter_split(lora, &scale, a), *found = path ? adapter_locate(path, a, err) : NULL;
     if (!found) return err->code ? err->code : fail(err, DRPO_E_MEMORY, "out of memory");
-    const char *file = file_exists(found) ? found : path_join(a, found, "adapter_model.safetensors");
+    const char *file =
+        file_exists(found) ? found : path_join(a, found, full_is_in(found) ? full_file : "adapter_model.safetensors");
     MappedFile f;
     char hex[65];
     TRY(file_map(file, &f, err));

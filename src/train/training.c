@@ -121,10 +121,7 @@ void training_close(Training *t) {
 Adapter *training_result(const Training *t) { return t->average ? t->average : t->adapter; }
 
 static void refresh(Backend *b, Adapter *a) {
-    for (int i = 0; a && b->refresh && i < a->n_pair; i++) {
-        b->refresh(b, &a->pair[i].a);
-        b->refresh(b, &a->pair[i].b);
-    }
+    for (int i = 0; a && b->refresh && i < lora_leaves(a); i++) b->refresh(b, lora_leaf(a, i).param);
 }
 
 void training_refresh(Training *t) {

@@ -30,6 +30,10 @@ static int open_export(Export *e, Error *err) {
     TRY(session_model(c, spec, a, &model, err));
     TRY(pipeline_open_choice(&model, &e->session.pipeline, err));
     TRY(adapter_open(e->session.pipeline, spec, &e->adapter, err));
+    if (e->adapter->full)
+        return fail(err, DRPO_E_USAGE,
+                    "%s: holds a whole UNet in diffusers' form already (its unet/ folder); only a LoRA is exported",
+                    spec);
     float scale;
     e->from = adapter_split(spec, &scale, a);
     return e->from ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "format/safetensors.h"
+#include "model/full_weights.h"
 #include "model/repository.h"
 #include "train/run_folder.h"
 #include "train/session.h"
@@ -93,7 +94,9 @@ static int inspect_folder(const Job *job, const ModelChoice *choice, Arena *a, E
         return fail(err, DRPO_E_INPUT,
                     "%s: is no model (model_index.json), run (config.yaml) or adapter (adapter_model.safetensors)",
                     path);
-    const char *file = file_exists(adapter) ? adapter : path_join(a, adapter, "adapter_model.safetensors");
+    const char *file = file_exists(adapter)
+                           ? adapter
+                           : path_join(a, adapter, full_is_in(adapter) ? full_file : "adapter_model.safetensors");
     return file ? inspect_file(job, file, err) : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 

@@ -50,7 +50,7 @@ static int save_checkpoint(Loop *l, Error *err) {
                     .eval_bytes = l->metrics.evaluations.offset};
     LoraMeta meta = adapter_meta(l);
     RunAdapters adapters = {l->training.adapter, l->training.average};
-    TRY(checkpoint_write(l->run.path, &c, &adapters, &meta, &l->training.optimizer, err));
+    TRY(checkpoint_write(l->run.path, &c, l->training.session.pipeline, &adapters, &meta, &l->training.optimizer, err));
     l->saved = l->done;
     return run_prune(l->run.path, (int)config_int(l->job->config, OPT_KEEP), err);
 }
@@ -155,7 +155,7 @@ static int fill_result(const Loop *l, const Adapter *a, const ModelCard *card, c
     LoraMeta meta = adapter_meta(l);
     if (dir_exists(folder)) TRY(dir_remove(folder, err));
     TRY(dir_make(folder, err));
-    TRY(lora_write(a, LORA_PEFT, folder, &meta, err));
+    TRY(adapter_save(a, l->training.session.pipeline, folder, &meta, err));
     return model_card_write(card, folder, err);
 }
 

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "format/prompts.h"
 #include "format/safetensors.h"
+#include "model/full_weights.h"
 #include "start_adapter.h"
 #include "step/distance.h"
 #include "step/pairs.h"
@@ -237,6 +238,68 @@ static void reward_gradients(void **state) {
     world_close(&w);
 }
 
+/* Every weight of the UNet: the norm of its gradient and a product with sin(0.37 i) as in golden_modes.py; written and
+ * read back they are the same to the bit, and an update changes the policy but not the base. */
+static void all_weights(void **state) {
+    (void)state;
+    World w;
+    Adapter *full, *again;
+    Step *step = NULL;
+    NoiseSource *noise = NULL;
+    StepStats stats;
+    char place[512];
+    world_open(&w, prompt_path);
+    StepOptions o = options(NULL, MODE_ONLINE);
+    o.learn.method.kind = METHOD_DRAFT;
+    o.learn.method.draft_weight = 1.5f, o.learn.method.draft_std = 0.3f;
+    assert_ok(full_new(w.pipeline, &full, &w.err), w.err);
+    assert_int_equal(lora_leaves(full), weights_count(w.pipeline->unet_weights));
+    assert_ok(step_new(w.pipeline, w.backend, full, &o, &step, &w.err), w.err);
+    assert_ok(noise_open(NOISE_FILE, file_path, 0, 4 * 16 * 16, 0, &noise, &w.err), w.err);
+    float *grad = calloc(full->count, sizeof *grad);
+    assert_ok(step_gradient(step, w.prompts.items, PROMPTS, 0, noise, &w.rewards, grad, &stats, &w.err), w.err);
+    for (int i = 0; i < lora_leaves(full); i++) {
+        const AdapterLeaf leaf = lora_leaf(full, i);
+        char key[256];
+        snprintf(key, sizeof key, "full.%s", leaf.param->name);
+        const SafeTensor *t = safetensors_find(w.golden, key);
+        if (!t) fail_msg("no tensor %s", key);
+        const float *want = t->data;
+        double squares = 0, product = 0;
+        for (size_t k = 0; k < (size_t)shape_count(leaf.param->shape); k++) {
+            squares += (double)grad[leaf.offset + k] * grad[leaf.offset + k];
+            product += grad[leaf.offset + k] * sin(0.37 * (double)k);
+        }
+        if (!(fabs(sqrt(squares) - want[0]) < 1e-4 * want[0] + 1e-9) ||
+            !(fabs(product - want[1]) < 2e-4 * want[0] + 1e-9))
+            fail_msg("%s: norm %g, product %g; PyTorch has %g, %g", key, sqrt(squares), product, (double)want[0],
+                     (double)want[1]);
+    }
+    Optimizer optimizer = {.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .total = 10};
+    assert_ok(optimizer_allocate(&optimizer, full->count, &w.err), w.err);
+    o.drift.latent_l2 = 1; /* measures the way from the base */
+    step_free(step);
+    assert_ok(step_new(w.pipeline, w.backend, full, &o, &step, &w.err), w.err);
+    for (int i = 0; i < 2; i++) {
+        assert_ok(step_update(step, w.prompts.items, PROMPTS, 0, noise, &w.rewards, &optimizer, &stats, &w.err), w.err);
+        assert_true(i == 0 ? stats.latent_distance < 1e-4 : stats.latent_distance > 1e-3);
+    }
+    assert_ok(full_write(full, w.pipeline, fresh_dir("full", place), &w.err), w.err);
+    assert_true(full_is_in(place));
+    assert_ok(full_read(w.pipeline, place, &again, &w.err), w.err);
+    assert_memory_equal(again->values, full->values, full->count * sizeof(float));
+    full->values[5] = NAN;
+    assert_fails(full_write(full, w.pipeline, place, &w.err), DRPO_E_NUMERIC, "not finite", w.err);
+    assert_fails(lora_copy(full, w.adapter, &w.err), DRPO_E_INPUT, "--train", w.err);
+    optimizer_free(&optimizer);
+    free(grad);
+    noise_close(noise);
+    step_free(step);
+    lora_free(full);
+    lora_free(again);
+    world_close(&w);
+}
+
 /* The bound on gradients follows their lengths; a reward without a gradient is refused by name. */
 static void method_state(void **state) {
     (void)state;
@@ -294,6 +357,7 @@ int main(void) {
         cmocka_unit_test(reward_gradients),
         cmocka_unit_test(method_state),
         cmocka_unit_test(pairs_that_make_no_sense),
+        cmocka_unit_test(all_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,7 @@
 tests/golden/modes/.
 
   modes.safetensors      grad.<case>.<PEFT name>: float64 gradient of the mean loss over two prompts, <case>.loss; scores [2,K];
-                         distance.<case> [2,K]; noise [1,2,K,4,16,16]
+                         distance.<case> [2,K]; full.<weight> [2]: norm and a product of DRaFT's gradient of all weights; noise [1,2,K,4,16,16]
   lora_init.safetensors  the adapter, PEFT names; adapter_config.json holds its rank and alpha
   pairs.jsonl, *.png     given pictures of other sizes than the generator's
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from drift import drift_gradient
 from golden_updates import initial_lora, write_adapter_config
+from diffusers import UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import save_file
 from trainer import Settings, Trainer, one_step
@@ -160,6 +161,20 @@ def gradient_method(world, name, x, ref):
     return ((x - (ref + VGG["scale"] * g)) ** 2).flatten(1).mean(1).mean() + 0.1 * ((x - ref) ** 2).mean()
 
 
+def full_gradient(world, noise, texts, out):
+    """DRaFT's gradient with respect to every weight of the UNet, of each tensor its norm and its product with sin(0.37 i)."""
+    unet = UNet2DConditionModel.from_pretrained(FIRST, subfolder="unet").double().eval()
+    vae = world.trainer.vae
+    for i in range(2):
+        x = one_step(unet, noise[i].double(), texts[i : i + 1].expand(K, -1, -1))
+        scores = reward(vae.decode(x / vae.config.scaling_factor).sample.clamp(-1, 1))
+        ((-1.5 * scores.mean() - 0.3 * scores.std(unbiased=False)) / 2).backward()
+    for name, p in unet.named_parameters():
+        g = p.grad.flatten()
+        probe = torch.sin(0.37 * torch.arange(len(g)).double())
+        out["full." + name] = torch.stack([g.norm(), (g * probe).sum()])
+
+
 VGG = dict(threshold=0.2, scale=50.0)
 CASES = ["aside", "offline", "margin", "separate-anchors", "cosine", "draft", "vggflow"]
 
@@ -213,6 +228,7 @@ def main():
             out[f"distance.{name}"] = torch.stack(found)
         out[f"{name}.loss"] = torch.tensor([total])
         print(name, "loss", total, "norm", sum(float(g.norm()) ** 2 for g in gradient.values()) ** 0.5)
+    full_gradient(world, noise, texts, out)
     save_file({k: v.detach().float().contiguous() for k, v in out.items()}, OUT + "/modes.safetensors")
     save_file({k: v.half().contiguous() for k, v in start.items()}, OUT + "/lora_init.safetensors")
     write_adapter_config(world.settings, OUT)
