@@ -159,7 +159,7 @@ static const RewardOption options[] = {
     {"head", REWARD_TEXT, "", "", "sac+logos+ava1-l14-linearMSE.pth, the predictor itself (needed)"},
     {"scale", REWARD_NUMBER, "1", "", "factor of the score"},
     {"threads", REWARD_COUNT, "0", "0..256", "threads of the network; 0: as many as there are cores"},
-    {"activation", REWARD_CHOICE, "auto", "auto|gelu|quick_gelu", "of a checkpoint whose shapes do not tell"},
+    {"activation", REWARD_CHOICE, "auto", "auto|gelu|quick_gelu", "for a file of weights whose shapes do not tell it"},
     {NULL, REWARD_TEXT, NULL, NULL, NULL},
 };
 

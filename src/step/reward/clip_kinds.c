@@ -49,7 +49,7 @@ static const RewardOption options[] = {
     {"tokenizer", REWARD_TEXT, "", "", "folder of CLIP's tokenizer; without it beside the weights, or in the cache"},
     {"scale", REWARD_NUMBER, "1", "", "factor of the score: 100 gives the numbers that papers print"},
     {"threads", REWARD_COUNT, "0", "0..256", "threads of the network; 0: as many as there are cores"},
-    {"activation", REWARD_CHOICE, "auto", "auto|gelu|quick_gelu", "of a checkpoint whose shapes do not tell"},
+    {"activation", REWARD_CHOICE, "auto", "auto|gelu|quick_gelu", "for a file of weights whose shapes do not tell it"},
     {NULL, REWARD_TEXT, NULL, NULL, NULL},
 };
 
