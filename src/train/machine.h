@@ -14,5 +14,8 @@ typedef struct Machine {
 } Machine;
 
 void machine_read(Machine *m);
+/* memory and available alone, as the files below `root` ("": the system's own) say: /proc/meminfo, and the limits of
+ * the control groups (both versions) that the process is in. */
+void machine_memory(const char *root, Machine *m);
 
 #endif

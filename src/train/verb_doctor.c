@@ -9,20 +9,19 @@
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "model/repository.h"
+#include "model/text_pass.h"
 #include "train/machine.h"
+#include "train/memory.h"
 #include "train/session.h"
 
 static const char PROMPT[] = "a photo of a red star";
 static const double GIB = 1073741824.0;
-/* Weights once more in float32, as the kernels keep them, and activations of one picture. */
-static const double ROOM_FOR_ONE_PICTURE = 1.5 * 1073741824.0;
 
 typedef struct Doctor {
     const Job *job;
     Arena *arena;
     Machine machine;
     int failures;
-    double elements; /* of all weights */
 } Doctor;
 
 static void line(Doctor *d, const char *verdict, const char *subject, const char *format, ...)
@@ -116,8 +115,6 @@ static void check_weights(Doctor *d, const ModelFiles *f, const char *component,
     }
     const char *bad = weights_not_finite(w);
     const char *type = weights_count(w) ? dtype_name(weights_at(w, 0)->dtype) : "";
-    for (size_t i = 0; i < weights_count(w); i++)
-        d->elements += (double)weights_at(w, i)->bytes / (double)dtype_bytes(weights_at(w, i)->dtype);
     if (bad)
         line(d, "FAIL", component, "%s: tensor '%s' is not finite; fetch the file again", weights_path(w), bad);
     else
@@ -139,13 +136,28 @@ static void check_parts(Doctor *d, const ModelFiles *f) {
     if (second) check_weights(d, f, "text_encoder_2", "model");
     check_weights(d, f, "unet", "diffusion_pytorch_model");
     check_weights(d, f, "vae", "diffusion_pytorch_model");
-    double need = 4 * d->elements + ROOM_FOR_ONE_PICTURE, free_now = (double)d->machine.available;
-    if (free_now > 0)
-        line(d, need > free_now ? "WARN" : "ok", "room",
-             "float32 weights and one picture take about %.1f GiB, %.1f GiB are free", need / GIB, free_now / GIB);
 }
 
 /* ---- the whole model ---- */
+
+/* What drawing one picture takes, by the estimate that `drpo sample` goes by; nothing is computed. */
+static int check_room(Doctor *d, Pipeline *p, Error *err) {
+    Session s = {.arena = d->arena, .pipeline = p, .threads = threads_default()};
+    Sampler *sampler = NULL;
+    MemoryPlan plan = {0};
+    s.backend = backend_cpu_new(s.threads, err);
+    int code = s.backend ? session_defer(&s, d->job->config, err) : err->code;
+    if (code == 0) code = sampler_new(p, s.backend, NULL, 1, 0, false, &sampler, err);
+    if (code == 0) memory_plan(&s, d->job->config, sampler_records(sampler), 1, &plan);
+    if (sampler) sampler_free(sampler);
+    text_pass_free(s.text);
+    if (s.backend) backend_free(s.backend);
+    TRY(code);
+    bool fits = plan.limit == 0 || plan.peak <= plan.limit;
+    line(d, fits ? "ok" : "WARN", "room", "drawing one picture takes %.2f GiB, %.2f GiB are there; training: drpo plan",
+         (double)plan.peak / GIB, (double)plan.limit / GIB);
+    return 0;
+}
 
 /* Configurations are supported, and every tensor has the name and shape that they ask for. */
 static void check_networks(Doctor *d, const ModelChoice *choice) {
@@ -157,6 +169,7 @@ static void check_networks(Doctor *d, const ModelChoice *choice) {
     }
     int side = p->latent_size * p->factor;
     line(d, "ok", "networks", "one-step generator of %d x %d pixels; configurations and tensors agree", side, side);
+    if (check_room(d, p, &err) < 0) line(d, "FAIL", "room", "%s", err.text);
     pipeline_free(p);
 }
 

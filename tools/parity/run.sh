@@ -2,6 +2,7 @@
 # Compares drpo with diffusers, transformers, PEFT, TensorBoard and the PyTorch reference trainer, on the embedded
 # model and on random models of both families; CLIP, ImageReward and HPSv3 at the published widths.
 #   DRPO=build/release/drpo PYTHON=python3 tools/parity/run.sh [sample|adapters|events|updates|tokens|families|models|clip|preference ...]
+# `fullsize` (SD-Turbo at full size, 8 GB of memory, minutes) runs only when it is named.
 # Every check prints one line "ok NAME ..." or "NOT OK NAME ..."; the exit code is 0 when all are ok.
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
