@@ -7,6 +7,7 @@
 #include "format/safetensors.h"
 #include "model/full_weights.h"
 #include "model/repository.h"
+#include "model/single_file.h"
 #include "train/run_folder.h"
 #include "train/session.h"
 
@@ -24,6 +25,9 @@ static int inspect_file(const Job *job, const char *path, Error *err) {
     SafeFile *f = NULL;
     TRY(weights_map(path, &f, err));
     size_t bytes = 0;
+    Family family;
+    if (single_file_family(path, &family, NULL) == 0)
+        job_result(job, "# whole model in one file, in the layout of %s", family_repository(family));
     for (size_t i = 0; i < safetensors_metadata_count(f); i++) {
         TextPair pair = safetensors_metadata_at(f, i);
         bool cut = strlen(pair.value) > LONGEST_VALUE;
