@@ -61,7 +61,7 @@ static void expect_open_error(const char *spec, const char *word) {
 
 static void test_open_errors_list_what_exists(void **state) {
     (void)state;
-    expect_open_error("pickscor", "scene, scene-correct, exec:COMMAND, http:");
+    expect_open_error("pickscor", "scene, scene-correct, scene-smooth, exec:COMMAND, http:");
     expect_open_error("scene:x", "no argument");
     expect_open_error("scene?strict=1", "unknown option 'strict'");
     expect_open_error("exec:", "exec:COMMAND");

@@ -39,8 +39,8 @@ typedef struct RewardKind {
     int (*open)(const struct RewardSpec *spec, const RewardContext *context, Reward **out, Error *err);
 } RewardKind;
 
-extern const RewardKind scene_kind, scene_correct_kind, geneval_kind, exec_kind, http_kind, https_kind, plugin_kind,
-    callback_kind, hpsv3_kind, imagereward_kind;
+extern const RewardKind scene_kind, scene_correct_kind, scene_smooth_kind, geneval_kind, exec_kind, http_kind,
+    https_kind, plugin_kind, callback_kind, hpsv3_kind, imagereward_kind;
 extern const RewardKind clipscore_kind, pickscore_kind, hpsv2_kind, aesthetic_kind;
 
 const RewardKind *reward_kind(int i); /* NULL behind the last */

@@ -100,16 +100,40 @@ static First take_best(const SceneItem *item, const SceneObject *objects, int co
     return best;
 }
 
-double scene_soft(const SceneTask *task, const SceneObject *objects, int count) {
-    bool used[SCENE_MAX_OBJECTS] = {false};
+/* Slopes of softmax: p_a (delta - p_b) / temperature; the fade's own slope hangs on the best correlation. */
+double scene_match(const SceneItem *item, const SceneObject *o, double by_correlation[SCENE_SHAPES],
+                   double by_distance[SCENE_COLORS]) {
+    double p[SCENE_SHAPES], q[SCENE_COLORS], sum = 0;
+    for (int k = 0; k < SCENE_SHAPES; k++) sum += p[k] = exp((o->correlation[k] - o->best) / 0.05);
+    for (int k = 0; k < SCENE_SHAPES; k++) p[k] /= sum;
+    for (int k = 0; k < SCENE_COLORS; k++) q[k] = color_match(o, k);
+    const double slope = (o->best - 0.6) / 0.35, fade = fmin(fmax(slope, 0), 1), shape = p[item->shape] * fade;
+    const double tint = item->color < 0 ? 1 : 0.4 + 0.6 * q[item->color];
+    for (int k = 0; k < SCENE_SHAPES; k++) {
+        const double own = fade * p[item->shape] * ((k == item->shape) - p[k]) / 0.05;
+        const bool fading = slope > 0 && slope < 1 && o->correlation[k] == o->best;
+        by_correlation[k] = tint * (own + (fading ? p[item->shape] / 0.35 : 0));
+    }
+    for (int k = 0; k < SCENE_COLORS; k++)
+        by_distance[k] = item->color < 0 ? 0 : shape * 0.6 * q[item->color] * (q[k] - (k == item->color)) / 0.08;
+    return item_match(item, o);
+}
+
+static void add_credit(SceneCredits *c, int item, int object, double weight, double value) {
+    c->sum += weight * value;
+    if (object >= 0) c->credit[c->count++] = (SceneCredit){item, object, weight};
+}
+
+void scene_credits(const SceneTask *task, const SceneObject *objects, int count, SceneCredits *out) {
     First first[SCENE_MAX_ITEMS];
-    double sum = 0;
-    int scores = 0, taken = 0;
+    int entries = task->wanted, taken = 0;
+    *out = (SceneCredits){0};
+    for (int i = 0; i < task->n_include; i++) entries += task->include[i].reference >= 0;
     for (int i = 0; i < task->n_include; i++) {
         first[i] = (First){-1, 0};
-        for (int k = 0; k < task->include[i].count; k++, scores++) {
-            const First got = take_best(&task->include[i], objects, count, used);
-            sum += got.value;
+        for (int k = 0; k < task->include[i].count; k++) {
+            const First got = take_best(&task->include[i], objects, count, out->used);
+            add_credit(out, i, got.object, 1.0 / entries, got.value);
             taken += got.object >= 0;
             if (k == 0) first[i] = got;
         }
@@ -117,10 +141,18 @@ double scene_soft(const SceneTask *task, const SceneObject *objects, int count) 
     for (int i = 0; i < task->n_include; i++) {
         const SceneItem *item = &task->include[i];
         if (item->reference < 0) continue;
-        scores++;
         const First a = first[i], b = first[item->reference];
         if (a.object < 0 || b.object < 0) continue;
-        sum += fmin(fmax(along(item, &objects[a.object], &objects[b.object]) + 0.5, 0), 1) * fmin(a.value, b.value);
+        const double holds = fmin(fmax(along(item, &objects[a.object], &objects[b.object]) + 0.5, 0), 1);
+        const bool lesser = a.value < b.value;
+        add_credit(out, lesser ? i : item->reference, lesser ? a.object : b.object, holds / entries,
+                   fmin(a.value, b.value));
     }
-    return fmin(fmax(sum / scores - 0.1 * (count - taken), 0), 1);
+    out->unused = count - taken;
+}
+
+double scene_soft(const SceneTask *task, const SceneObject *objects, int count) {
+    SceneCredits c;
+    scene_credits(task, objects, count, &c);
+    return fmin(fmax(c.sum - 0.1 * c.unused, 0), 1);
 }
