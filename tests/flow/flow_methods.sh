@@ -14,6 +14,8 @@ check --method dpo
 check --method pso
 check --method grpo --grpo-anchors 2
 grep -q "^neighbour-noise: 0.3" straight/config.yaml || broken "grpo does not bring its noise: $(cat straight/config.yaml)"
+check --method draft --reward scene-smooth --draft-std 0.1
+check --method vggflow --reward scene-smooth --reward scene-smooth@0.5
 check --objective awr-topk --spread-weight --diversity 1 --anchor 0.5 --feature-l2 0.1
 
 expect 2 train --out x --method pso --candidates 5
