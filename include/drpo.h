@@ -63,6 +63,7 @@ typedef enum drpo_verb {
     DRPO_DOCTOR,
     DRPO_REWARDS,
     DRPO_GENEVAL,
+    DRPO_REPLAY,
     DRPO_VERBS
 } drpo_verb;
 

@@ -11,6 +11,7 @@ static const Verb verbs[DRPO_VERBS] = {
     [DRPO_EVAL] = verb_eval,     [DRPO_INSPECT] = verb_inspect, [DRPO_PLAN] = verb_plan,
     [DRPO_EXPORT] = verb_export, [DRPO_REPORT] = verb_report,   [DRPO_BENCH] = verb_bench,
     [DRPO_DOCTOR] = verb_doctor, [DRPO_REWARDS] = verb_rewards, [DRPO_GENEVAL] = verb_geneval,
+    [DRPO_REPLAY] = verb_replay,
 };
 
 static void forward_line(void *user, int level, const char *text) {

@@ -20,6 +20,7 @@ enum {
     RNG_NEIGHBOUR = 6,
     RNG_METHOD = 7,
     RNG_FEATURE = 8,
+    RNG_TICKET = 9,
     RNG_TEST = 99
 };
 

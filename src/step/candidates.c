@@ -30,6 +30,11 @@ static void lay_out(Candidates *c, const CandidatePasses *passes, Parts *p) {
         c->norm = take(p, k * sizeof(double));
         c->reward_gradient = take(p, k * c->latent_count * sizeof(float));
     }
+    Rollout *r = &c->rollout;
+    const size_t all = k * (size_t)r->rounds;
+    r->noise = take(p, all * c->latent_count * sizeof(float));
+    r->raw = take(p, MAX_REWARDS * all * sizeof(float));
+    r->score = take(p, all * sizeof(double));
     for (int i = 0; i < c->features; i++) {
         FeatureSet *f = &c->feature[i];
         size_t bytes = k * (size_t)f->tokens * (size_t)f->dim * sizeof(float);
@@ -60,9 +65,13 @@ static int count_features(Candidates *c, const CandidatePasses *passes, Error *e
 
 FeatureSet *candidates_behind(Candidates *c, int i) { return &c->feature[i == c->behind - 1 ? c->features - 1 : i]; }
 
-int candidates_allocate(Candidates *c, int count, size_t latent_count, int height, int width,
+int candidates_allocate(Candidates *c, int count, int rounds, size_t latent_count, int height, int width,
                         const CandidatePasses *passes, Error *err) {
-    *c = (Candidates){.count = count, .latent_count = latent_count, .height = height, .width = width};
+    *c = (Candidates){.count = count,
+                      .latent_count = latent_count,
+                      .height = height,
+                      .width = width,
+                      .rollout = {.rounds = rounds, .width = count}};
     TRY(count_features(c, passes, err));
     Parts parts = {0};
     lay_out(c, passes, &parts);

@@ -28,6 +28,7 @@ typedef struct Networks {
 } Networks;
 
 typedef struct NetworksOptions {
+    int rounds;            /* of candidates, see step/pools.h */
     int candidates, chunk; /* chunk 0: as large as the budget allows */
     size_t budget;         /* activation bytes, 0: default_budget */
     int height, width;     /* latents */

@@ -155,6 +155,13 @@ static int gather(const NoiseSource *n, long step, int prompt, int k, float *out
     return 0;
 }
 
+/* Candidates first..first+k-1, each with a key of its own. */
+static void keyed(const NoiseSource *n, long step, int prompt, int first, int k, float *out) {
+    for (int c = 0; c < k; c++)
+        rng_normal((RngKey){n->seed, RNG_NOISE, (uint32_t)step, (uint32_t)prompt, (uint32_t)(first + c)},
+                   out + (size_t)c * n->per_image, n->per_image);
+}
+
 int noise_candidates(NoiseSource *n, long step, int prompt, int prompts, int k, float *out, Error *err) {
     if (step < 0 || prompt < 0 || prompt >= prompts || k < 1)
         return fail(err, DRPO_E_INTERNAL, "noise of %d candidates for prompt %d of %d in update %ld does not exist", k,
@@ -168,10 +175,21 @@ int noise_candidates(NoiseSource *n, long step, int prompt, int prompts, int k, 
     } else if (n->kind == NOISE_FILE) {
         TRY(file_rows(n, ((size_t)step * (size_t)prompts + (size_t)prompt) * (size_t)k, (size_t)k, out, err));
     } else {
-        for (int c = 0; c < k; c++)
-            rng_normal((RngKey){n->seed, RNG_NOISE, (uint32_t)step, (uint32_t)prompt, (uint32_t)c},
-                       out + (size_t)c * n->per_image, n->per_image);
+        keyed(n, step, prompt, 0, k, out);
     }
+    return n->neighbour > 0 ? gather(n, step, prompt, k, out, err) : 0;
+}
+
+int noise_round(NoiseSource *n, long step, int prompt, int prompts, int k, int round, int rounds, float *out,
+                Error *err) {
+    if (n->kind == NOISE_TORCH && rounds > 1)
+        return fail(err, DRPO_E_USAGE,
+                    "--rounds above 1 needs --rng philox or torch-cuda: torch.Generator(\"cpu\") has no "
+                    "way back to a prompt");
+    if (n->kind != NOISE_PHILOX || round == 0)
+        return noise_candidates(n, n->kind == NOISE_PHILOX ? step : step * rounds + round, prompt, prompts, k, out,
+                                err);
+    keyed(n, step, prompt, round * k, k, out);
     return n->neighbour > 0 ? gather(n, step, prompt, k, out, err) : 0;
 }
 

@@ -26,6 +26,10 @@ int noise_require(const NoiseSource *n, size_t images, Error *err);
  * and file sources must be read in order or skipped forward; a torch source replays from the start when asked for an
  * earlier step. */
 int noise_candidates(NoiseSource *n, long step, int prompt, int prompts, int k, float *out, Error *err);
+/* Further candidates of the same prompt: round 0..rounds-1 of k. Round 0 of philox noise is noise_candidates; other
+ * sources go on as if there were `rounds` times as many steps. Error: rounds of NOISE_TORCH, which has no way back. */
+int noise_round(NoiseSource *n, long step, int prompt, int prompts, int k, int round, int rounds, float *out,
+                Error *err);
 /* For sampling and evaluation: images first..first+count-1. philox: image i has its own key (seed + i, 0, 0, 0); torch:
  * image i uses manual_seed(seed + i) unless noise_torch says otherwise; file: rows. */
 int noise_images(NoiseSource *n, long first, int count, float *out, Error *err);

@@ -22,27 +22,26 @@ int statistics_check_latents(const Candidates *c, const Prompt *prompt, Error *e
     return 0;
 }
 
-void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards) {
+void statistics_add_rewards(StepStats *stats, const float *raw, size_t stride, int count, int rewards) {
     double sum = 0, squares = 0, best = -INFINITY, worst = INFINITY;
-    for (int i = 0; i < c->count; i++) {
+    for (int i = 0; i < count; i++) {
         double total = 0;
         for (int r = 0; r < rewards; r++) {
-            double raw = c->raw[r * c->count + i];
-            stats->raw_mean[r] += raw / c->count;
-            total += raw / rewards;
+            double value = raw[(size_t)r * stride + (size_t)i];
+            stats->raw_mean[r] += value / count;
+            total += value / rewards;
         }
         sum += total;
         squares += total * total;
         best = fmax(best, total);
         worst = fmin(worst, total);
     }
-    double mean = sum / c->count;
+    double mean = sum / count;
     stats->reward_mean += mean;
-    stats->reward_std += sqrt(fmax(squares / c->count - mean * mean, 0));
+    stats->reward_std += sqrt(fmax(squares / count - mean * mean, 0));
     stats->reward_best += best;
     stats->reward_worst += worst;
-    stats->diversity += candidates_diversity(c);
-    stats->candidates += c->count;
+    stats->candidates += count;
 }
 
 void statistics_add_scores(StepStats *stats, const Candidates *c, bool scored) {

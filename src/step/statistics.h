@@ -14,7 +14,8 @@ void phase_end(PhaseClock *clock, int phase); /* time since the last call goes t
 
 /* DRPO_E_NUMERIC with the candidate's number when a latent is not finite. */
 int statistics_check_latents(const Candidates *c, const Prompt *prompt, Error *err);
-void statistics_add_rewards(StepStats *stats, const Candidates *c, int rewards);
+/* raw [rewards,stride] of `count` candidates. */
+void statistics_add_rewards(StepStats *stats, const float *raw, size_t stride, int count, int rewards);
 /* The same where no reward scored: the scores stand for themselves when there are any. */
 void statistics_add_scores(StepStats *stats, const Candidates *c, bool scored);
 /* Between the two nearest of n values, which are put in order. */

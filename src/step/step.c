@@ -15,6 +15,7 @@
 #include "step/losses.h"
 #include "step/method/method.h"
 #include "step/offline.h"
+#include "step/pools.h"
 #include "step/select.h"
 #include "step/statistics.h"
 #include "step/turns.h"
@@ -33,6 +34,8 @@ struct Step {
     double vgg_threshold; /* of this update */
     double *norm;         /* [prompts * candidates] of this update's reward gradients */
     int norms;
+    StepObserver observer;
+    void *user; /* of the observer */
 };
 
 /* What the options of the networks point at. */
@@ -47,7 +50,8 @@ static int network_options(const Step *s, Builders *b, NetworksOptions *out, Err
     *b = (Builders){.features = feature_maps_builder(s->maps, FEATURES_BEHIND),
                     .aside = feature_maps_builder(s->maps, FEATURES_ASIDE)};
     if (o->offline.mode != MODE_ONLINE) b->given = feature_maps_builder(s->maps, FEATURES_ALL);
-    *out = (NetworksOptions){.candidates = o->candidates,
+    *out = (NetworksOptions){.rounds = o->pools.rounds,
+                             .candidates = o->candidates,
                              .chunk = o->chunk,
                              .budget = o->memory_budget,
                              .height = size,
@@ -108,6 +112,11 @@ void step_free(Step *s) {
     free(s->grad);
     free(s->norm);
     free(s);
+}
+
+void step_observe(Step *s, StepObserver observer, void *user) {
+    s->observer = observer;
+    s->user = user;
 }
 
 const float *step_last_gradient(const Step *s) { return s->grad; }
@@ -172,6 +181,8 @@ static int learn(const Step *s, Worker *w) {
     Candidates *c = &w->candidates;
     if (c->selection.skip) return 0; /* scores that say nothing add nothing */
     PhaseClock clock = phase_start(&w->stats);
+    if (c->rollout.rounds) TRY(generate_candidates(w->net.policy, w->text, c, &w->err)); /* those chosen */
+    phase_end(&clock, PHASE_GENERATE);
     if (w->net.reference) TRY(generate_reference(w->net.reference, w->text, c, &w->err));
     phase_end(&clock, PHASE_REFERENCE);
     LatentPass *aside = w->net.aside;
@@ -192,18 +203,30 @@ static int prepare(Step *s, Worker *w, const Prompt *prompt, int slot, int promp
     const float *text;
     w->prompt = prompt;
     w->stats = (StepStats){0};
+    w->candidates.count = s->options.candidates;
+    w->candidates.rollout.drawn = 0;
     w->candidates.draw = (RngKey){s->options.learn.method.seed, RNG_METHOD, (uint32_t)number, (uint32_t)slot, 0};
     error_clear(&w->err);
     PhaseClock clock = phase_start(&w->stats);
     TRY(text_pass_encode(s->text, prompt->text, &text, NULL, &w->err));
     memcpy(w->text, text, text_encoders_floats(&s->pipeline->text) * sizeof(float));
     phase_end(&clock, PHASE_TEXT);
-    return noise_candidates(noise, number, slot, prompts, w->candidates.count, w->candidates.noise, &w->err);
+    const int rounds = s->options.pools.rounds ? s->options.pools.rounds : 1;
+    return noise_round(noise, number, slot, prompts, w->candidates.count, 0, rounds, w->candidates.noise, &w->err);
+}
+
+/* What is known of a prompt after its rewards; count 0 when there was none, or it failed. */
+static ScoredPrompt scored_prompt(const Candidates *c, int slot) {
+    const Rollout *r = &c->rollout;
+    if (c->rewards == 0) return (ScoredPrompt){.slot = slot, .selection = &c->selection};
+    if (r->rounds == 0) return (ScoredPrompt){slot, c->count, c->rewards, c->raw, (size_t)c->count, &c->selection};
+    return (ScoredPrompt){slot, r->drawn, c->rewards, r->raw, pools_stride(c), &r->selection};
 }
 
 /* A prompt that could not be scored: nothing of it may be looked at. */
 static int leave_out(Worker *w) {
     w->candidates.selection = (Selection){.skip = true};
+    w->candidates.rewards = 0;
     w->stats.prompts_skipped = w->stats.prompts_failed = 1;
     w->stats.candidates = w->candidates.count;
     return 0;
@@ -244,25 +267,36 @@ static int ask_gradient(void *user, const Prompt *prompt, const float *images, i
     return reward_set_gradient(user, prompt, images, n, height, width, scores, gradient, err);
 }
 
-static int score(const Step *s, Worker *w, RewardSet *rewards) {
-    const StepOptions *o = &s->options;
+/* Scores what was drawn last; false in `scored` when no reward could and that is forgiven. */
+static int ask(Worker *w, RewardSet *rewards, bool *scored) {
     Candidates *c = &w->candidates;
-    if (w->net.given) return compare(s, w);
     PhaseClock clock = phase_start(&w->stats);
     Pictures pictures = {c->rgb, c->count, c->height, c->width};
     const long faults = reward_set_faults(rewards);
     const int code = reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, &w->err);
-    w->stats.reward_faults = (int)(reward_set_faults(rewards) - faults);
-    if (reward_set_forgive(rewards, code, &w->err)) return leave_out(w);
-    TRY(code);
+    w->stats.reward_faults += (int)(reward_set_faults(rewards) - faults);
+    phase_end(&clock, PHASE_REWARD);
     c->rewards = rewards->count;
-    TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, &w->err));
+    *scored = code == 0;
+    return reward_set_forgive(rewards, code, &w->err) ? 0 : code;
+}
+
+static int choose(const Step *s, Worker *w, RewardSet *rewards) {
+    const StepOptions *o = &s->options;
+    Candidates *c = &w->candidates;
+    PhaseClock clock = phase_start(&w->stats);
+    const ScoredPrompt seen = scored_prompt(c, 0);
+    w->stats.diversity += candidates_diversity(c);
+    statistics_add_rewards(&w->stats, seen.raw, seen.stride, seen.count, seen.rewards);
+    if (c->rollout.rounds)
+        TRY(pools_choose(c, &o->pools, o->positives, o->negatives, &w->err));
+    else
+        TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, &w->err));
     if (w->net.picture) {
         c->selection.skip = false; /* a slope teaches even where all scores are equal */
         const GradientSource source = {ask_gradient, rewards};
         TRY(differentiate(w->net.picture, &source, w->prompt, c, &w->err));
     }
-    statistics_add_rewards(&w->stats, c, rewards->count);
     phase_end(&clock, PHASE_REWARD);
     count_prompt(s, w);
     return 0;
@@ -291,13 +325,42 @@ static int enter(Round *r, Worker *w, int *code) {
     return index;
 }
 
+/* With pools: further rounds until both sides have enough, as far as rewards answer. */
+static int fill_pools(Round *r, Worker *w, int index, bool *scored) {
+    const StepOptions *o = &r->step->options;
+    Candidates *c = &w->candidates;
+    pools_keep(c);
+    while (*scored && pools_want_more(c, &o->pools, o->positives, o->negatives)) {
+        pthread_mutex_lock(&r->entry);
+        int code = noise_round(r->noise, r->number, index, r->n, c->count, c->rollout.drawn / c->count,
+                               c->rollout.rounds, c->noise, &w->err);
+        pthread_mutex_unlock(&r->entry);
+        TRY(code);
+        turns_compute(&r->turns);
+        code = draw_candidates(r->step, w);
+        turns_rest(&r->turns);
+        TRY(code);
+        TRY(ask(w, r->rewards, scored));
+        if (*scored) pools_keep(c);
+    }
+    return 0;
+}
+
+static int score(Round *r, Worker *w, int index) {
+    bool scored = false;
+    if (w->net.given) return compare(r->step, w);
+    TRY(ask(w, r->rewards, &scored));
+    if (scored && w->candidates.rollout.rounds) TRY(fill_pools(r, w, index, &scored));
+    return scored ? choose(r->step, w, r->rewards) : leave_out(w);
+}
+
 /* A prompt behind one that failed is given up: its result would not be used. */
 static int run_prompt(Round *r, Worker *w, int index, int code) {
     turns_compute(&r->turns);
     if (code == 0) code = draw_candidates(r->step, w);
     turns_rest(&r->turns);
     const bool wanted = turns_score(&r->turns, index);
-    if (code == 0 && wanted) code = score(r->step, w, r->rewards);
+    if (code == 0 && wanted) code = score(r, w, index);
     turns_pass(&r->turns, code < 0);
     if (code < 0 || !wanted) return code;
     turns_compute(&r->turns);
@@ -306,14 +369,17 @@ static int run_prompt(Round *r, Worker *w, int index, int code) {
     return code;
 }
 
-static void collect(Step *s, const Worker *w, StepStats *stats) {
+static int collect(Step *s, Worker *w, int index, StepStats *stats) {
     statistics_join(stats, &w->stats, s->workers.count);
-    if (w->candidates.selection.skip) return;
+    const ScoredPrompt seen = scored_prompt(&w->candidates, index);
+    if (s->observer && !w->net.given) TRY(s->observer(s->user, &seen, &w->err));
+    if (w->candidates.selection.skip) return 0;
     if (s->options.learn.method.kind == METHOD_VGGFLOW)
         for (int i = 0; i < w->candidates.count && s->norms < s->options.prompts * s->options.candidates; i++)
             s->norm[s->norms++] = w->candidates.norm[i];
     float weight = (float)w->stats.weight;
     for (size_t i = 0; i < s->adapter->count; i++) s->grad[i] += weight * w->grad[i];
+    return 0;
 }
 
 /* Prompts are added in their order, so the sum is the same to the bit, and of several errors the first is told. */
@@ -323,8 +389,8 @@ static void work(Worker *w, void *user) {
     for (int index; (index = enter(r, w, &code)) >= 0;) {
         code = run_prompt(r, w, index, code);
         turns_add(&r->turns, index);
+        if (code >= 0 && r->err->code == 0) code = collect(r->step, w, index, r->stats);
         if (code < 0 && r->err->code == 0) *r->err = w->err;
-        if (r->err->code == 0) collect(r->step, w, r->stats);
         turns_added(&r->turns, code < 0);
     }
 }

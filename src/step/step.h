@@ -22,6 +22,7 @@ typedef struct StepOptions {
                              needs */
     int resolution;       /* pixels, 0: the model's own */
     bool released_x0;     /* the released trainer's four-digit constants */
+    PoolOptions pools;
     const char *features; /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */
     DriftOptions drift;
     LearnOptions learn;
@@ -39,9 +40,12 @@ typedef struct Step Step;
 int step_new(Pipeline *p, Backend *b, Adapter *a, const StepOptions *o, Step **out, Error *err);
 void step_free(Step *s);
 
+/* Called for every prompt of an update in their order; a negative return ends the update. */
+typedef int (*StepObserver)(void *user, const ScoredPrompt *p, Error *err);
+void step_observe(Step *s, StepObserver observer, void *user);
+
 /* One update: `prompts` [n] with their indices in the prompt file; number of the update from 0 (noise key). Gradients
- * are averaged over the prompts used (by their weights); when none is used the adapter stays as it is. candidates (may
- * be NULL) receives one line of JSON per prompt. */
+ * are averaged over the prompts used (by their weights); when none is used the adapter stays as it is. */
 int step_update(Step *s, const Prompt *prompts, int n, long number, NoiseSource *noise, RewardSet *rewards,
                 Optimizer *o, StepStats *stats, Error *err);
 /* The same without the optimizer: adds d(loss)/d(values) to grad [adapter->count] (tests, gradient dumps). */

@@ -27,6 +27,23 @@ typedef struct Selection {
     bool skip;               /* the scores say nothing: equal or not finite */
 } Selection;
 
+/* What a reward of 0 and 1 is learned from: candidates drawn in rounds until both sides have enough (step/pools.h). */
+typedef struct PoolOptions {
+    int rounds;    /* at most; 0: no pools, candidates are ranked */
+    int positives; /* that a prompt needs at least; 0: as many as are wanted */
+    enum { OPTIMIZE_BOTH, OPTIMIZE_POSITIVES, OPTIMIZE_NEGATIVES } optimize;
+    uint64_t seed;
+} PoolOptions;
+
+/* How one prompt of an update was scored and chosen from, for whoever keeps records. */
+typedef struct ScoredPrompt {
+    int slot;                   /* of the update's prompts */
+    int count, rewards;         /* candidates, 0: no reward could score them */
+    const float *raw;           /* [rewards, stride] */
+    size_t stride;              /* at least count */
+    const Selection *selection; /* among all `count` */
+} ScoredPrompt;
+
 /* Options of the drift term. Defaults: the paper's SD-Turbo recipe. */
 typedef struct DriftOptions {
     int kernel; /* 0 laplacian, 1 rbf, 2 cosine */

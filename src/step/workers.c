@@ -22,7 +22,7 @@ static int choose_count(Pipeline *p, Backend *b, const NetworksOptions *o, int m
 
 static int open_worker(Pipeline *p, Backend *b, const NetworksOptions *o, Worker *w, Error *err) {
     TRY(networks_open(p, b, o, &w->net, err));
-    TRY(candidates_allocate(&w->candidates, o->candidates,
+    TRY(candidates_allocate(&w->candidates, o->candidates, o->rounds,
                             (size_t)p->latent_channels * (size_t)o->height * (size_t)o->width, o->height * p->factor,
                             o->width * p->factor,
                             &(CandidatePasses){w->net.policy, w->net.aside, o->redraws, o->differentiates}, err));

@@ -41,10 +41,11 @@ static int write_moments(const char *folder, const Optimizer *o, Error *err) {
 static int write_state(const char *folder, const Checkpoint *c, Error *err) {
     char path[PATH_MAX];
     TRY(join(path, folder, "state.json", err));
-    json_t *state = json_pack(
-        "{s:i, s:I, s:s, s:s, s:s, s:I, s:I, s:f}", "format", CHECKPOINT_FORMAT, "step", (json_int_t)c->step,
-        "config_sha256", c->identity.config, "model_sha256", c->identity.model, "prompts_sha256", c->identity.prompts,
-        "metrics_bytes", (json_int_t)c->metrics_bytes, "eval_bytes", (json_int_t)c->eval_bytes, "method", c->method);
+    json_t *state =
+        json_pack("{s:i, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:f}", "format", CHECKPOINT_FORMAT, "step",
+                  (json_int_t)c->step, "config_sha256", c->identity.config, "model_sha256", c->identity.model,
+                  "prompts_sha256", c->identity.prompts, "metrics_bytes", (json_int_t)c->metrics_bytes, "eval_bytes",
+                  (json_int_t)c->eval_bytes, "candidates_bytes", (json_int_t)c->candidates_bytes, "method", c->method);
     if (!state) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
     int code = json_save_path(path, state, err);
     json_decref(state);
@@ -124,7 +125,8 @@ static int read_state(const char *folder, const RunIdentity *expected, Checkpoin
     *out = (Checkpoint){.step = (long)json_get_int(&r, "step", 0),
                         .method = json_get_number(&r, "method", 1),
                         .metrics_bytes = json_get_int(&r, "metrics_bytes", 0),
-                        .eval_bytes = json_get_int(&r, "eval_bytes", 0)};
+                        .eval_bytes = json_get_int(&r, "eval_bytes", 0),
+                        .candidates_bytes = json_get_int(&r, "candidates_bytes", -1)};
     int64_t format = json_get_int(&r, "format", 0);
     const char *config = json_get_string(&r, "config_sha256", ""), *model = json_get_string(&r, "model_sha256", "");
     const char *prompts = json_get_string(&r, "prompts_sha256", "");

@@ -22,6 +22,7 @@ typedef struct Checkpoint {
     RunIdentity identity;
     double method;                       /* step_method_state */
     long long metrics_bytes, eval_bytes; /* length of metrics.jsonl and eval.jsonl when it was written */
+    long long candidates_bytes;          /* likewise of candidates.jsonl; -1: not known, as in older checkpoints */
 } Checkpoint;
 
 /* The adapters of a run. */

@@ -19,7 +19,8 @@ enum {
     BENCH = 1 << DRPO_BENCH,
     DOCTOR = 1 << DRPO_DOCTOR,
     REWARDS = 1 << DRPO_REWARDS,
-    GENEVAL = 1 << DRPO_GENEVAL
+    GENEVAL = 1 << DRPO_GENEVAL,
+    REPLAY = 1 << DRPO_REPLAY
 };
 
 static const OptionInfo table[OPT_COUNT] = {
@@ -33,6 +34,7 @@ static const char *const verb_names[DRPO_VERBS] = {
     [DRPO_TRAIN] = "train",     [DRPO_SAMPLE] = "sample", [DRPO_SCORE] = "score",     [DRPO_EVAL] = "eval",
     [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",     [DRPO_EXPORT] = "export",   [DRPO_REPORT] = "report",
     [DRPO_BENCH] = "bench",     [DRPO_DOCTOR] = "doctor", [DRPO_REWARDS] = "rewards", [DRPO_GENEVAL] = "geneval",
+    [DRPO_REPLAY] = "replay",
 };
 
 typedef struct Setting {

@@ -54,6 +54,32 @@ static int check_mode(const Config *c, Error *err) {
     return 0;
 }
 
+static int check_pools(const Config *c, Error *err) {
+    static const OptionId own[] = {OPT_ROUNDS, OPT_POSITIVES_MIN, OPT_OPTIMIZE};
+    if (config_bool(c, OPT_POOLS)) {
+        if (config_choice(c, OPT_MODE) != MODE_ONLINE)
+            return fail(err, DRPO_E_USAGE, "--pools needs verdicts, so --mode must be online");
+        if (config_choice(c, OPT_METHOD) != METHOD_DRPO || config_choice(c, OPT_OBJECTIVE) != OBJECTIVE_BINARY)
+            return fail(err, DRPO_E_USAGE, "--pools is for --method drpo with --objective binary");
+        if (config_count(c, OPT_REWARD) > 1)
+            return fail(err, DRPO_E_USAGE, "--pools is for one --reward of 0 and 1, not for an ensemble of %d",
+                        config_count(c, OPT_REWARD));
+        if (config_int(c, OPT_POSITIVES_MIN) > config_int(c, OPT_POSITIVES))
+            return fail(err, DRPO_E_USAGE, "--positives-min %lld is more than --positives %lld",
+                        config_int(c, OPT_POSITIVES_MIN), config_int(c, OPT_POSITIVES));
+        if (config_choice(c, OPT_RNG) == 1 && config_int(c, OPT_ROUNDS) > 1 &&
+            !(config_has(c, OPT_NOISE) && config_text(c, OPT_NOISE)[0]))
+            return fail(
+                err, DRPO_E_USAGE,
+                "--pools with --rng torch needs --rounds 1: torch.Generator(\"cpu\") has no way back to a prompt");
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (config_source(c, own[i]) == SOURCE_FLAG)
+            return fail(err, DRPO_E_USAGE, "--%s belongs to --pools, which is off", option_info(own[i])->key);
+    return 0;
+}
+
 /* A file that an option names must be there. */
 static int check_file(const Config *c, OptionId id, Error *err) {
     if (!config_has(c, id)) return 0;
@@ -78,6 +104,7 @@ static int check_run(const Config *c, Error *err) {
 int config_check(const Config *c, Error *err) {
     if (config_has(c, OPT_CANDIDATES)) TRY(check_update(c, err));
     if (config_has(c, OPT_MODE)) TRY(check_mode(c, err));
+    if (config_has(c, OPT_POOLS)) TRY(check_pools(c, err));
     if (config_has(c, OPT_REWARD)) TRY(check_rewards(c, err));
     if (config_has(c, OPT_RESUME)) TRY(check_run(c, err));
     TRY(check_file(c, OPT_NOISE, err));
@@ -87,7 +114,7 @@ int config_check(const Config *c, Error *err) {
         return fail(err, DRPO_E_USAGE, "nothing to draw: give --prompt TEXT or --prompts FILE");
     if (verb == DRPO_SCORE && config_count(c, OPT_IMAGES) == 0 && config_text(c, OPT_MANIFEST)[0] == 0)
         return fail(err, DRPO_E_USAGE, "nothing to score: give IMAGE files or --manifest FILE");
-    static const OptionId one[] = {OPT_INSPECTED, OPT_EXPORTED, OPT_REPORTED};
+    static const OptionId one[] = {OPT_INSPECTED, OPT_EXPORTED, OPT_REPORTED, OPT_REPLAYED};
     for (size_t i = 0; i < sizeof one / sizeof *one; i++)
         if (config_has(c, one[i]) && config_count(c, one[i]) != 1)
             return fail(err, DRPO_E_USAGE, "'drpo %s' takes one %s, not %d", verb_name(verb),

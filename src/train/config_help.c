@@ -30,6 +30,10 @@ static const VerbHelp verb_help[DRPO_VERBS] = {
     [DRPO_GENEVAL] = {"--reward 'geneval:COMMAND' --out DIR [--lora PATH] [OPTIONS]",
                       "The GenEval benchmark: draw its prompts, have the pictures judged, count per tag. The same "
                       "command goes on where it was stopped; without --reward it only draws."},
+    [DRPO_REPLAY] =
+        {"RUN",
+         "Choose from the scores in RUN/candidates.jsonl again, without a generator or a reward, and compare with what "
+         "the run chose. Exit code 1 at the first difference."},
 };
 
 /* Prints words of `text` between columns `indent` and 100; `column` is where the cursor is. */

@@ -33,5 +33,6 @@ int verb_rewards(const Job *job, Error *err);
 int verb_inspect(const Job *job, Error *err);
 int verb_export(const Job *job, Error *err);
 int verb_doctor(const Job *job, Error *err);
+int verb_replay(const Job *job, Error *err);
 
 #endif

@@ -12,19 +12,23 @@ static const char *const phase_names[PHASES] = {"text",   "generate", "reference
 
 const char *metrics_phase(int phase) { return phase_names[phase]; }
 
-int metrics_open(Metrics *m, const char *run, long step, long long update_bytes, long long eval_bytes, Error *err) {
+int metrics_open(Metrics *m, const char *run, const Checkpoint *from, Error *err) {
     char path[PATH_MAX];
-    *m = (Metrics){.updates = {.fd = -1}, .evaluations = {.fd = -1}};
+    *m = (Metrics){.updates = {.fd = -1}, .evaluations = {.fd = -1}, .candidates = {.fd = -1}};
     snprintf(path, sizeof path, "%s/metrics.jsonl", run);
-    TRY(jsonl_open(&m->updates, path, update_bytes, err));
+    TRY(jsonl_open(&m->updates, path, from->metrics_bytes, err));
     snprintf(path, sizeof path, "%s/eval.jsonl", run);
-    TRY(jsonl_open(&m->evaluations, path, eval_bytes, err));
-    return tfevents_open(run, step > 0 ? step + 1 : 0, &m->events, err);
+    TRY(jsonl_open(&m->evaluations, path, from->eval_bytes, err));
+    snprintf(path, sizeof path, "%s/candidates.jsonl", run);
+    TRY(jsonl_open(&m->candidates, path, from->candidates_bytes, err));
+    m->candidates_bytes = m->candidates.offset;
+    return tfevents_open(run, from->step > 0 ? from->step + 1 : 0, &m->events, err);
 }
 
 int metrics_close(Metrics *m, Error *err) {
     jsonl_close(&m->updates);
     jsonl_close(&m->evaluations);
+    jsonl_close(&m->candidates);
     TfEvents *events = m->events;
     m->events = NULL;
     return events ? tfevents_close(events, err) : 0;
@@ -33,6 +37,7 @@ int metrics_close(Metrics *m, Error *err) {
 int metrics_sync(Metrics *m, Error *err) {
     TRY(jsonl_sync(&m->updates, err));
     TRY(jsonl_sync(&m->evaluations, err));
+    TRY(jsonl_sync(&m->candidates, err));
     return tfevents_flush(m->events, err);
 }
 
@@ -103,6 +108,7 @@ int metrics_update(Metrics *m, long step, const StepStats *s, const RewardSet *r
         {"latent_distance", "train/latent_distance", s->latent_distance}, /* the last: left out without --latent-l2 */
     };
     const int n_numbers = (int)(sizeof numbers / sizeof *numbers) - !m->latent_distance;
+    m->candidates_bytes = m->candidates.offset;
     json_t *line = json_object();
     int code = fill_line(line, step, numbers, n_numbers, s, rewards, prompts, n, seconds)
                    ? fail(err, DRPO_E_MEMORY, "%s: out of memory", m->updates.path)

@@ -1,5 +1,5 @@
-/* Metrics: what a run records: metrics.jsonl (a line per update), eval.jsonl (a line per evaluation), TensorBoard
- * events.
+/* Metrics: what a run records: metrics.jsonl (a line per update), eval.jsonl (a line per evaluation), candidates.jsonl
+ * (a line per prompt of an update, audit.h), TensorBoard events.
  *
  * Everything but the key "time" of a line is the same in every repetition of a run. */
 #ifndef DRPO_TRAIN_METRICS_H
@@ -8,15 +8,17 @@
 #include "format/jsonl.h"
 #include "format/tfevents.h"
 #include "step/step.h"
+#include "train/checkpoint.h"
 
 typedef struct Metrics {
-    JsonlWriter updates, evaluations;
+    JsonlWriter updates, evaluations, candidates;
+    long long candidates_bytes; /* of whole updates */
     TfEvents *events;
     bool latent_distance; /* --latent-l2 is on, so the distance to the base is measured */
 } Metrics;
 
-/* Offsets of a resumed run's checkpoint; 0 starts afresh. Clears every field. */
-int metrics_open(Metrics *m, const char *run, long step, long long update_bytes, long long eval_bytes, Error *err);
+/* `from`: the checkpoint that is resumed from; all zero starts afresh. Clears every field. */
+int metrics_open(Metrics *m, const char *run, const Checkpoint *from, Error *err);
 int metrics_close(Metrics *m, Error *err);
 int metrics_sync(Metrics *m, Error *err);
 /* The line of update `step` (from 1). `prompts` [n]: indices in the prompt file. */

@@ -147,6 +147,11 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
                   .mask_reference = config_bool(c, OPT_MASK_REFERENCE),
                   .latent_l2 = (float)config_float(c, OPT_LATENT_L2)},
     };
+    if (config_bool(c, OPT_POOLS))
+        out->pools = (PoolOptions){.rounds = (int)config_int(c, OPT_ROUNDS),
+                                   .positives = (int)config_int(c, OPT_POSITIVES_MIN),
+                                   .optimize = config_choice(c, OPT_OPTIMIZE),
+                                   .seed = (uint64_t)config_int(c, OPT_SEED)};
     session_learn_options(c, &out->learn);
     TRY(session_offline_options(c, s->arena, &out->offline, err));
     if (!losses_rank(&out->learn)) out->positives = out->negatives = 1;

@@ -76,6 +76,7 @@ static int open_noise(Training *t, const Config *c, int resolution, Error *err) 
     TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), per_image, true, &t->noise, err));
     if (!config_has(c, OPT_NOISE)) return 0;
     size_t updates = (size_t)config_int(c, OPT_STEPS), candidates = (size_t)config_int(c, OPT_CANDIDATES);
+    if (config_bool(c, OPT_POOLS)) candidates *= (size_t)config_int(c, OPT_ROUNDS);
     return noise_require(t->noise, updates * (size_t)t->prompts_per_update * candidates, err);
 }
 

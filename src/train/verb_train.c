@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "train/audit.h"
 #include "train/gradients.h"
 #include "train/metrics.h"
 #include "train/model_card.h"
@@ -47,7 +48,8 @@ static int save_checkpoint(Loop *l, Error *err) {
                     .identity = l->training.identity,
                     .method = step_method_state(l->training.step),
                     .metrics_bytes = l->metrics.updates.offset,
-                    .eval_bytes = l->metrics.evaluations.offset};
+                    .eval_bytes = l->metrics.evaluations.offset,
+                    .candidates_bytes = l->metrics.candidates_bytes};
     LoraMeta meta = adapter_meta(l);
     RunAdapters adapters = {l->training.adapter, l->training.average};
     TRY(checkpoint_write(l->run.path, &c, l->training.session.pipeline, &adapters, &meta, &l->training.optimizer, err));
@@ -199,6 +201,15 @@ static int write_final(Loop *l, Error *err) {
     return write_result(l, training_result(t), &card, "final", err);
 }
 
+/* What an update does not come to the end of is not kept: the next checkpoint knows the length up to the last whole
+ * one. */
+static int record_prompt(void *user, const ScoredPrompt *p, Error *err) {
+    Loop *l = user;
+    const Training *t = &l->training;
+    const AuditKey key = {l->done, p->slot, t->indices[p->slot], (uint64_t)config_int(l->job->config, OPT_SEED)};
+    return audit_write(&l->metrics.candidates, &key, p, &t->rewards, err);
+}
+
 /* Nothing is written before everything could be opened. */
 static int open_loop(Loop *l, Error *err) {
     const Job *job = l->job;
@@ -229,7 +240,8 @@ static int begin_run(Loop *l, Error *err) {
     const char *path = path_join(l->arena, l->run.path, "config.yaml");
     if (!path) return fail(err, DRPO_E_MEMORY, "out of memory");
     TRY(config_write(c, path, err));
-    TRY(metrics_open(&l->metrics, l->run.path, l->done, from.metrics_bytes, from.eval_bytes, err));
+    TRY(metrics_open(&l->metrics, l->run.path, &from, err));
+    step_observe(t->step, record_prompt, l);
     l->metrics.latent_distance = config_float(c, OPT_LATENT_L2) > 0;
     return 0;
 }
@@ -250,7 +262,9 @@ static int train(Loop *l, Error *err) {
 }
 
 int verb_train(const Job *job, Error *err) {
-    Loop l = {.job = job, .arena = arena_new(), .metrics = {.updates = {.fd = -1}, .evaluations = {.fd = -1}}};
+    Loop l = {.job = job,
+              .arena = arena_new(),
+              .metrics = {.updates = {.fd = -1}, .evaluations = {.fd = -1}, .candidates = {.fd = -1}}};
     int code = l.arena ? train(&l, err) : fail(err, DRPO_E_MEMORY, "out of memory");
     preview_close(l.preview);
     training_close(&l.training);

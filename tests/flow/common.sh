@@ -43,7 +43,7 @@ untimed() { sed 's/,"time":{.*//' "$1"; }
 
 # same_run A B: adapters, optimizer and records are equal
 same_run() {
-    for file in final/adapter_model.safetensors eval.jsonl; do
+    for file in final/adapter_model.safetensors eval.jsonl candidates.jsonl; do
         cmp -s "$1/$file" "$2/$file" || broken "$1/$file and $2/$file differ"
     done
     untimed "$1/metrics.jsonl" >a.txt
