@@ -1,8 +1,11 @@
-/* The verb `bench`: seconds per update, phase by phase, and peak memory. The first update is not timed. */
+/* The verb `bench`: seconds per update, phase by phase, and peak memory. The first update is not timed. `bench op` and
+ * `bench drift` have files of their own. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "format/json.h"
+#include "train/bench.h"
 #include "train/metrics.h"
 #include "train/training.h"
 
@@ -64,7 +67,7 @@ static int print_timing(const Job *job, const Timing *t, Error *err) {
     return 0;
 }
 
-int verb_bench(const Job *job, Error *err) {
+static int bench_step(const Job *job, Error *err) {
     TRY(config_check(job->config, err));
     Training t;
     Timing timing = {0};
@@ -74,4 +77,16 @@ int verb_bench(const Job *job, Error *err) {
     if (code == 0) code = print_timing(job, &timing, err);
     training_close(&t);
     return code;
+}
+
+int verb_bench(const Job *job, Error *err) {
+    static const struct {
+        const char *name;
+        int (*run)(const Job *job, Error *err);
+    } kinds[] = {{"step", bench_step}, {"op", bench_ops}, {"drift", bench_drift}};
+    int n = config_count(job->config, OPT_BENCHED);
+    const char *name = n ? config_item(job->config, OPT_BENCHED, 0) : "step";
+    for (size_t i = 0; n <= 1 && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(name, kinds[i].name) == 0) return kinds[i].run(job, err);
+    return fail(err, DRPO_E_USAGE, "bench takes one of: step (an update, the default), op, drift");
 }
