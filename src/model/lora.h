@@ -53,6 +53,8 @@ bool lora_finite(const Adapter *a);
  * no module of `known` (a registered adapter that lists every linear module of the network) is an error that names it.
  */
 int lora_read(const char *path, float scale, const Adapter *known, Adapter **out, Error *err);
+/* One adapter that adds what both add. */
+int lora_combine(const Adapter *a, const Adapter *b, Adapter **out, Error *err);
 /* Copies values of `from` into `to` (same modules, same ranks) for --lora-init and resume. */
 int lora_copy(Adapter *to, const Adapter *from, Error *err);
 

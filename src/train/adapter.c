@@ -27,9 +27,20 @@ int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err) {
     return 0;
 }
 
-const char *adapter_split(const char *spec, float *scale, Arena *a) {
+/* Of "PATH[:SCALE],PATH[:SCALE],...", how long the first is. */
+static size_t first_length(const char *spec) {
+    return file_exists(spec) || dir_exists(spec) ? strlen(spec) : strcspn(spec, ",");
+}
+
+const char *adapter_rest(const char *spec) {
+    size_t n = first_length(spec);
+    return spec[n] ? spec + n + 1 : NULL;
+}
+
+const char *adapter_split(const char *list, float *scale, Arena *a) {
     *scale = 1;
-    const char *colon = strrchr(spec, ':');
+    const char *spec = arena_printf(a, "%.*s", (int)first_length(list), list),
+               *colon = spec ? strrchr(spec, ':') : NULL;
     if (!colon || file_exists(spec) || dir_exists(spec)) return spec;
     char *end = NULL;
     float x = strtof(colon + 1, &end);
@@ -81,7 +92,7 @@ const char *adapter_base(const char *spec, Arena *a) {
     return base;
 }
 
-int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err) {
+static int open_one(Pipeline *p, const char *spec, Adapter **out, Error *err) {
     Arena *a = arena_new();
     if (!a) return fail(err, DRPO_E_MEMORY, "out of memory");
     float scale = 1;
@@ -91,4 +102,23 @@ int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err) {
     if (code == 0) code = found ? read_known(p, found, scale, out, err) : err->code;
     arena_free(a);
     return code;
+}
+
+int adapter_open(Pipeline *p, const char *list, Adapter **out, Error *err) {
+    Adapter *all = NULL;
+    for (const char *spec = list; spec; spec = adapter_rest(spec)) {
+        Adapter *one = NULL, *both = NULL;
+        int code = open_one(p, spec, &one, err);
+        if (code == 0 && !all) {
+            all = one;
+            continue;
+        }
+        if (code == 0) code = lora_combine(all, one, &both, err);
+        lora_free(all);
+        lora_free(one);
+        if (code < 0) return code;
+        all = both;
+    }
+    *out = all;
+    return 0;
 }

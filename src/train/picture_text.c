@@ -17,27 +17,29 @@ static const char *base_name(const char *path, Arena *a) {
     return arena_printf(a, "%.*s", (int)(n - start), path + start);
 }
 
+/* The last one's name and hash stand apart; those before it are "NAME: HASH, " in front of its name. */
 static int hash_adapter(PictureText *t, const char *lora, Arena *a, Error *err) {
     float scale;
     const char *path = adapter_split(lora, &scale, a), *found = path ? adapter_locate(path, a, err) : NULL;
     if (!found) return err->code ? err->code : fail(err, DRPO_E_MEMORY, "out of memory");
     const char *file =
         file_exists(found) ? found : path_join(a, found, full_is_in(found) ? full_file : "adapter_model.safetensors");
-    MappedFile f;
     char hex[65];
-    TRY(file_map(file, &f, err));
-    sha256_hex(f.data, f.size, hex);
-    file_unmap(&f);
-    t->lora = base_name(path, a);
+    if (!file) return fail(err, DRPO_E_MEMORY, "out of memory");
+    TRY(sha256_file(file, hex, err));
+    const char *before = t->lora ? arena_printf(a, "%s: %s, ", t->lora, t->lora_hash) : "", *name = base_name(path, a);
+    if (!before || !name) return fail(err, DRPO_E_MEMORY, "out of memory");
+    t->lora = arena_printf(a, "%s%s", before, name);
     t->lora_hash = arena_printf(a, "%.*s", LORA_HASH, hex);
-    return 0;
+    return t->lora && t->lora_hash ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
 int picture_text_open(PictureText *t, Pipeline *p, const char *lora, Arena *a, Error *err) {
     *t = (PictureText){.model = base_name(p->name, a),
                        .model_hash = arena_printf(a, "%.*s", SHORT_HASH, pipeline_sha256(p)),
                        .sampler = p->stock.ancestral ? "Euler a" : "Euler"};
-    return lora[0] ? hash_adapter(t, lora, a, err) : 0;
+    for (const char *rest = lora[0] ? lora : NULL; rest; rest = adapter_rest(rest)) TRY(hash_adapter(t, rest, a, err));
+    return 0;
 }
 
 char *picture_text(const PictureText *t, Arena *a, const char *prompt, long long seed, int width, int height) {

@@ -43,7 +43,7 @@ int session_noise(const Config *c, uint64_t seed, size_t per_image, bool trainin
 
 /* A fresh adapter on the layers of --lora-targets, initialised from --seed. */
 int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err);
-/* "PATH[:SCALE]": file, PEFT folder, checkpoint or run (its final/ folder). */
+/* "PATH[:SCALE]": file, PEFT folder, checkpoint or run (its final/ folder); several, separated by commas, are added. */
 int adapter_open(Pipeline *p, const char *spec, Adapter **out, Error *err);
 /* The folder or file of an adapter inside PATH, which may be a run; NULL with *err set when there is none. */
 const char *adapter_locate(const char *path, Arena *a, Error *err);
@@ -54,7 +54,9 @@ const char *adapter_base(const char *spec, Arena *a);
 int session_model(const Config *c, const char *lora, Arena *a, ModelChoice *out, Error *err);
 /* A folder, file, asset or repository id as users write it. */
 int model_find(const char *name, const char *revision, Arena *a, ModelChoice *out, Error *err);
-/* Separates "PATH:SCALE". */
+/* What follows the first of several, "PATH[:SCALE],PATH[:SCALE],..."; NULL: nothing. */
+const char *adapter_rest(const char *list);
+/* Separates "PATH:SCALE", the first of several. */
 const char *adapter_split(const char *spec, float *scale, Arena *a);
 
 #endif

@@ -37,6 +37,13 @@ for format in peft diffusers kohya; do
     expect 0 "$DRPO" $S "a photo of a star" --n 2 --lora $out --out s-$format --save-latents s.safetensors
     cmp -s t.safetensors s.safetensors || broken "exported as $format, the adapter gives other latents"
 done
+# two adapters are added (by how much: test_lora_combine)
+expect 0 "$DRPO" $S "a photo of a star" --lora run:0.5 --out half.png --save-latents half.safetensors
+expect 0 "$DRPO" $S "a photo of a star" --lora run:0.5 --lora run:0.5 --out sum.png --save-latents sum.safetensors
+cmp -s sum.safetensors half.safetensors && broken "the second adapter adds nothing"
+grep -q 'Lora hashes: "run: [0-9a-f]*, run: [0-9a-f]*"' sum.png || broken "the PNG does not name both adapters"
+expect 2 "$DRPO" $S "a photo of a star" --lora run --lora nowhere --out x.png
+grep -q "nowhere" err || broken "a missing second adapter is not named: $(cat err)"
 expect 0 "$DRPO" export run --format merged --out merged
 expect 0 "$DRPO" $S "a photo of a star" --n 2 --model merged --out m
 expect 2 "$DRPO" export run --format merged --out merged
