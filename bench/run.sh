@@ -1,28 +1,53 @@
 #!/bin/sh
-# Measures one update of the demo beside the same update of the PyTorch reference trainer, alternately in one go, and prints the
-# ratios.
-#   bench/run.sh DRPO PYTHON [ROUNDS]     DRPO: the program; PYTHON: an interpreter with torch, diffusers, peft and numpy
-# Appends a machine header and every figure to bench/results/<date>.jsonl.
+# Measures drpo beside PyTorch, alternately in one go, and prints the ratios.
+#   bench/run.sh DRPO PYTHON [ROUNDS]              the demo's own update beside the reference trainer
+#   bench/run.sh DRPO PYTHON [ROUNDS] full FOLDER  SD-Turbo at full size (tools/fullsize/make_model.py): an update, 4 candidates of
+#                                                  256 x 256, and from the start to one picture of 512 x 512, beside diffusers
+# DRPO: the program; PYTHON: an interpreter with torch, diffusers, peft and numpy. Appends a machine header and every figure to
+# bench/results/<date>.jsonl.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
-drpo=$(realpath "$1") python=$2 rounds=${3:-3} threads=$(nproc)
+drpo=$(realpath "$1") python=$2 rounds=${3:-3} kind=${4:-demo} threads=$(nproc)
 out=$here/bench/results/$(date -u +%Y-%m-%d).jsonl
 tmp=$(mktemp)
-demo=$(mktemp)
-trap 'rm -f "$tmp" "$demo"' EXIT
-grep -v '^eval-' "$here/tools/demo.yaml" >"$demo" # evaluations are no part of an update
-model=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
+work=$(mktemp -d)
+trap 'rm -rf "$tmp" "$work"' EXIT
+export OMP_NUM_THREADS="$threads"
+
+ours() { # arguments of `drpo bench`
+    "$drpo" bench "$@" --threads "$threads" --json | tr -d '\n' | sed 's/^{/{"program": "drpo",/' >>"$tmp"
+    echo >>"$tmp"
+}
+
+theirs() { "$python" "$@" 2>/dev/null | tail -n 1 >>"$tmp"; }
+
+demo_round() {
+    grep -v '^eval-' tools/demo.yaml >"$work/demo.yaml" # evaluations are no part of an update
+    ours --config "$work/demo.yaml" --reward "exec:$python examples/rewards/warm.py?images=rgb@0.4" --reward scene@0.6 --steps 4
+    theirs bench/peer.py --steps 3 --threads "$threads"
+}
+
+full_round() {
+    echo "a red fox in the snow" >"$work/prompts.txt"
+    ours --model "$model" --resolution 256 --candidates 4 --positives 1 --negatives 1 --prompts-per-step 1 --prompts "$work/prompts.txt" \
+        --reward "plugin:$(dirname "$drpo")/redness.so" --features "latent?keys=latent_mean_8,latent_std_8" --memory-budget 4G --steps 2
+    theirs bench/peer_full.py "$model" --steps 2 --threads "$threads"
+    theirs bench/measure.py drpo "$drpo" sample --model "$model" --resolution 512 --prompt "a red fox" --out "$work/samples"
+    theirs bench/measure.py pytorch "$python" tools/fullsize/peer_sample.py "$model" 512
+}
+
+cd "$here"
+if [ "$kind" = full ]; then model=$(realpath "$5"); fi
+cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
 isa=$(sed -n 's/^flags[^:]*: *//p' /proc/cpuinfo | head -n 1 | tr ' ' '\n' | grep -E '^(avx2|avx512f|avx512_bf16|amx_bf16)$' | sort | tr '\n' ' ')
-printf '{"machine": "%s", "isa": "%s", "cores": %s, "date": "%s"}\n' "$model" "$isa" "$threads" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$tmp"
+printf '{"machine": "%s", "isa": "%s", "cores": %s, "date": "%s", "measured": "%s"}\n' "$cpu" "$isa" "$threads" \
+    "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$kind" >>"$tmp"
 i=0
 while [ "$i" -lt "$rounds" ]; do
-    (cd "$here" && "$drpo" bench --config "$demo" --reward "exec:$python examples/rewards/warm.py?images=rgb@0.4" --reward scene@0.6 \
-        --steps 4 --threads "$threads" --json) | tr -d '\n' | sed 's/^{/{"program": "drpo",/' >>"$tmp"
-    echo >>"$tmp"
-    OMP_NUM_THREADS=$threads "$python" "$here/bench/peer.py" --steps 3 --threads "$threads" 2>/dev/null | tail -n 1 >>"$tmp"
+    "${kind}_round"
     i=$((i + 1))
 done
-mkdir -p "$here/bench/results"
+mkdir -p bench/results
 cat "$tmp" >>"$out"
-"$python" "$here/bench/ratios.py" "$tmp"
+"$python" bench/ratios.py "$tmp"
 echo "recorded in $out"
