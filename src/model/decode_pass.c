@@ -1,4 +1,5 @@
-/* Decode pass: builds, plans and runs the VAE decoder. The third stage of the update, and the end of sampling. */
+/* Decode pass: builds, plans and runs the VAE decoder, or a TAESD in its place. The third stage of the update, and the
+ * end of sampling. */
 #include "model/decode_pass.h"
 
 #include <math.h>
@@ -8,6 +9,7 @@
 #include "engine/plan.h"
 
 struct DecodePass {
+    const TaesdConfig *small; /* NULL: the VAE's decoder */
     Arena *arena;
     Plan *plan;
     Value latents, image;
@@ -16,14 +18,26 @@ struct DecodePass {
     float *input, *pixels;      /* [batch,C,h,w], [batch,3,H,W] */
 };
 
-static int build(DecodePass *d, Pipeline *p, Backend *b, int height, int width, Error *err) {
+/* What the latents go through; `small` NULL: the VAE of the pipeline. */
+typedef struct Decoder {
+    Pipeline *pipeline;
+    Taesd *small;
+} Decoder;
+
+static Value append_vae(const VaeConfig *c, Build *b, Value latents) {
+    return vae_decode(b, c, affine(b->g, latents, 1.0f / c->scaling_factor, c->shift_factor));
+}
+
+static int build(DecodePass *d, const Decoder *from, Backend *b, int height, int width, Error *err) {
+    Pipeline *p = from->pipeline;
     d->arena = arena_new();
     Graph *g = d->arena ? graph_new(d->arena) : NULL;
     if (!g) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");
-    Build layers = {.g = g, .weights = p->vae_weights};
-    d->latents = input(g, "latents", DT_F32, shape4(d->batch, p->vae.latent_channels, height, width));
-    Value scaled = affine(g, d->latents, 1.0f / p->vae.scaling_factor, p->vae.shift_factor);
-    d->image = output(g, vae_decode(&layers, &p->vae, scaled), "image");
+    Build layers = {.g = g, .weights = d->small ? from->small->weights : p->vae_weights};
+    const int channels = d->small ? d->small->latent_channels : p->vae.latent_channels;
+    d->latents = input(g, "latents", DT_F32, shape4(d->batch, channels, height, width));
+    Value image = d->small ? taesd_decode(&layers, d->small, d->latents) : append_vae(&p->vae, &layers, d->latents);
+    d->image = output(g, image, "image");
     TRY(graph_check(g, err));
     TRY(fuse_graph(g, err));
     TRY(plan_new(g, b, &d->plan, err));
@@ -42,17 +56,26 @@ int decode_batch(int count, int height, int width) {
     return batch > 1 ? batch : 1;
 }
 
-int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out, Error *err) {
+static int open_pass(const Decoder *from, Backend *b, int batch, int height, int width, DecodePass **out, Error *err) {
     DecodePass *d = calloc(1, sizeof *d);
     if (!d) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");
+    d->small = from->small ? &from->small->config : NULL;
     d->batch = batch;
-    int code = build(d, p, b, height, width, err);
+    int code = build(d, from, b, height, width, err);
     if (code < 0) {
         decode_pass_free(d);
         return code;
     }
     *out = d;
     return 0;
+}
+
+int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out, Error *err) {
+    return open_pass(&(Decoder){.pipeline = p}, b, batch, height, width, out, err);
+}
+
+int decode_pass_new_taesd(Taesd *t, Backend *b, int batch, int height, int width, DecodePass **out, Error *err) {
+    return open_pass(&(Decoder){.small = t}, b, batch, height, width, out, err);
 }
 
 void decode_pass_free(DecodePass *d) {
@@ -85,10 +108,17 @@ static void store(const DecodePass *d, int count, uint8_t *rgb) {
         }
 }
 
+static void load(DecodePass *d, const float *latents, size_t n) {
+    if (d->small)
+        taesd_bound(d->small, latents, n, d->input);
+    else
+        memcpy(d->input, latents, n * sizeof(float));
+}
+
 int decode_pass_run(DecodePass *d, const float *latents, int count, uint8_t *rgb, Error *err) {
     for (int first = 0; first < count; first += d->batch) {
         int n = count - first < d->batch ? count - first : d->batch;
-        memcpy(d->input, latents + (size_t)first * d->latent_count, (size_t)n * d->latent_count * sizeof(float));
+        load(d, latents + (size_t)first * d->latent_count, (size_t)n * d->latent_count);
         memset(d->input + (size_t)n * d->latent_count, 0, (size_t)(d->batch - n) * d->latent_count * sizeof(float));
         plan_write(d->plan, d->latents, d->input);
         TRY(plan_run(d->plan, err));

@@ -1,4 +1,4 @@
-/* Decode pass: latents -> 8-bit pictures through the VAE decoder, one planned graph.
+/* Decode pass: latents -> 8-bit pictures through the VAE decoder or a TAESD (taesd.h), one planned graph.
  *
  *     image = decode(x0 / scaling + shift);   byte = round(255 clamp((image + 1) / 2, 0, 1)) */
 #ifndef DRPO_MODEL_DECODE_PASS_H
@@ -6,6 +6,7 @@
 
 #include "engine/backend.h"
 #include "model/pipeline.h"
+#include "model/taesd.h"
 
 typedef struct DecodePass DecodePass;
 
@@ -14,6 +15,7 @@ typedef struct DecodePass DecodePass;
 int decode_batch(int count, int height, int width);
 int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out,
                     Error *err); /* latent size */
+int decode_pass_new_taesd(Taesd *t, Backend *b, int batch, int height, int width, DecodePass **out, Error *err);
 void decode_pass_free(DecodePass *d);
 size_t decode_pass_bytes(const DecodePass *d);
 int decode_pass_bind(DecodePass *d, void *memory, Error *err);
