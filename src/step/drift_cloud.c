@@ -11,16 +11,16 @@
 #include "step/drift_internal.h"
 
 enum {
+    SHORT = 64, /* coordinates */
     SCRATCH_ROWS = DRIFT_ROWS * DRIFT_DEPTH,
     SCRATCH_COLUMNS = DRIFT_COLUMNS * DRIFT_DEPTH,
-    CLOUD_SCRATCH = SCRATCH_ROWS + SCRATCH_COLUMNS + DRIFT_ROWS * DRIFT_COLUMNS
+    SCRATCH_PRODUCTS = DRIFT_ROWS * DRIFT_COLUMNS,
+    SCRATCH_TILE = DRIFT_ROWS * DRIFT_TILE,
+    CLOUD_SCRATCH = SCRATCH_ROWS + SCRATCH_COLUMNS + SCRATCH_PRODUCTS + SCRATCH_TILE
 };
 
-/* Above this the measures of a block are computed again in each pass instead of kept. */
-static const size_t CACHE_BYTES = (size_t)1 << 30;
-/* Squared distances below this share of the squared norms are recomputed by difference. */
-static const double NEAR = 1e-8;
-
+/* Above this measures are computed again in each pass instead of kept; of short rows that is faster than memory. */
+static const size_t CACHE_BYTES = (size_t)1 << 30, CACHE_BYTES_SHORT = (size_t)32 << 20;
 /* Pair coordinates below which waking other threads costs more than they bring. */
 static const double SMALL = 1 << 21;
 
@@ -72,7 +72,7 @@ static void load_rows(const Cloud *c, size_t first, size_t count, size_t from, s
         double *to = out + i * DRIFT_DEPTH;
         const float *x = i < count ? c->row[first + i] + from : NULL;
         for (size_t k = 0; x && k < depth; k++) to[k] = x[k] - keep * c->mean[from + k];
-        for (size_t k = x ? depth : 0; k < round_up(depth, 8); k++) to[k] = 0;
+        for (size_t k = 0; !x && k < depth; k++) to[k] = 0;
     }
 }
 
@@ -85,49 +85,92 @@ static double direct_square(const Cloud *c, size_t i, size_t u) {
     return sum;
 }
 
-static double measure_of(const Cloud *c, size_t i, size_t u, double product) {
-    const double a = c->square[i], b = c->square[u];
-    if (c->cosine) return -product / (fmax(sqrt(a), 1e-8) * fmax(sqrt(b), 1e-8));
-    double square = i == u ? 0 : a + b - 2 * product;
-    if (i != u && square < NEAR * (a + b)) square = direct_square(c, i, u);
-    return sqrt(fmax(square, 1e-8));
+/* Distances of rows whose products cancel, by difference. margin [rows]: see the kernel. */
+static void mend_near(const Cloud *c, size_t i0, size_t rows, size_t u0, size_t columns, const double *product,
+                      const double *margin, double *tile) {
+    for (size_t i = 0; i < rows; i++)
+        for (size_t u = 0; u < columns && margin[i] < 0; u++) {
+            const double norms = c->square[i0 + i] + c->square[u0 + u];
+            if (norms - 2 * product[i * DRIFT_COLUMNS + u] >= DRIFT_NEAR * norms) continue;
+            const double square = i0 + i == u0 + u ? 0 : direct_square(c, i0 + i, u0 + u);
+            tile[i * DRIFT_TILE + u] = sqrt(fmax(square, 1e-8));
+        }
 }
 
-/* Measures of samples x rows of one tile into out [count of samples, rows of the cloud]. */
-static void fill_tile(const Cloud *c, size_t i0, size_t rows, size_t u0, double *scratch, double *out) {
+static void fill_cosines(const Cloud *c, size_t i0, size_t rows, size_t u0, size_t columns, const double *product,
+                         double *tile) {
+    double share[DRIFT_COLUMNS];
+    for (size_t u = 0; u < columns; u++) share[u] = 1 / fmax(sqrt(c->square[u0 + u]), 1e-8);
+    for (size_t i = 0; i < rows; i++) {
+        const double own = -1 / fmax(sqrt(c->square[i0 + i]), 1e-8);
+        for (size_t u = 0; u < columns; u++) tile[i * DRIFT_TILE + u] = product[i * DRIFT_COLUMNS + u] * own * share[u];
+    }
+}
+
+/* The calling thread's tile of measures of samples i0.. x rows u0.. of the cloud. */
+static double *fill_tile(const Cloud *c, size_t i0, size_t rows, size_t u0) {
     const size_t columns = u0 + DRIFT_COLUMNS < c->rows ? DRIFT_COLUMNS : c->rows - u0;
-    double *a = scratch, *b = a + SCRATCH_ROWS, *sum = b + SCRATCH_COLUMNS;
-    memset(sum, 0, DRIFT_ROWS * DRIFT_COLUMNS * sizeof(double));
+    double *a = c->scratch + (size_t)omp_get_thread_num() * CLOUD_SCRATCH, *b = a + SCRATCH_ROWS,
+           *product = b + SCRATCH_COLUMNS, *tile = product + SCRATCH_PRODUCTS;
+    memset(product, 0, SCRATCH_PRODUCTS * sizeof(double));
     for (size_t k = 0; k < c->dim; k += DRIFT_DEPTH) {
         const size_t depth = k + DRIFT_DEPTH < c->dim ? DRIFT_DEPTH : c->dim - k;
         load_rows(c, i0, rows, k, depth, a);
         load_rows(c, u0, columns, k, depth, b);
-        c->kernels->dots(a, b, round_up(rows, 4), round_up(columns, 4), round_up(depth, 8), sum);
+        c->kernels->dots(a, b, round_up(rows, 4), round_up(columns, 4), depth, product);
     }
-    for (size_t i = 0; i < rows; i++)
-        for (size_t u = 0; u < columns; u++)
-            out[i * c->rows + u0 + u] = measure_of(c, i0 + i, u0 + u, sum[i * DRIFT_COLUMNS + u]);
+    if (c->cosine) {
+        fill_cosines(c, i0, rows, u0, columns, product, tile);
+        return tile;
+    }
+    double square[DRIFT_COLUMNS] = {0}, margin[DRIFT_ROWS];
+    memcpy(square, c->square + u0, columns * sizeof(double));
+    c->kernels->distances(product, c->square + i0, square, rows, tile, margin);
+    mend_near(c, i0, rows, u0, columns, product, margin, tile);
+    return tile;
+}
+
+static void copy_rows(const double *from, size_t stride, size_t rows, size_t columns, double *to, size_t to_stride) {
+    for (size_t i = 0; i < rows; i++) memcpy(to + i * to_stride, from + i * stride, columns * sizeof(double));
 }
 
 static void fill(Cloud *c, size_t first, size_t count, double *out) {
     const size_t row_tiles = (count + DRIFT_ROWS - 1) / DRIFT_ROWS,
                  column_tiles = (c->rows + DRIFT_COLUMNS - 1) / DRIFT_COLUMNS;
 #pragma omp parallel for num_threads(c->threads) schedule(dynamic)
-    for (size_t tile = 0; tile < row_tiles * column_tiles; tile++) {
-        const size_t i = tile / column_tiles * DRIFT_ROWS;
-        fill_tile(c, first + i, i + DRIFT_ROWS < count ? DRIFT_ROWS : count - i, tile % column_tiles * DRIFT_COLUMNS,
-                  c->scratch + (size_t)omp_get_thread_num() * CLOUD_SCRATCH, out + i * c->rows);
+    for (size_t k = 0; k < row_tiles * column_tiles; k++) {
+        const size_t i = k / column_tiles * DRIFT_ROWS, u = k % column_tiles * DRIFT_COLUMNS;
+        const size_t rows = i + DRIFT_ROWS < count ? DRIFT_ROWS : count - i;
+        const size_t columns = u + DRIFT_COLUMNS < c->rows ? DRIFT_COLUMNS : c->rows - u;
+        copy_rows(fill_tile(c, first + i, rows, u), DRIFT_TILE, rows, columns, out + i * c->rows + u, c->rows);
     }
 }
 
+void cloud_ready(Cloud *c) {
+    if (!c->cache || c->filled) return;
+    fill(c, 0, c->samples, c->cache);
+    c->filled = true;
+}
+
 const double *cloud_measure(Cloud *c, size_t first, size_t count) {
-    if (c->cache && !c->filled) {
-        fill(c, 0, c->samples, c->cache);
-        c->filled = true;
-    }
+    cloud_ready(c);
     if (c->cache) return c->cache + first * c->rows;
     fill(c, first, count, c->block);
     return c->block;
+}
+
+double *cloud_tile(const Cloud *c, size_t first, size_t count, size_t from, size_t limit) {
+    const size_t columns = from + DRIFT_COLUMNS < limit ? DRIFT_COLUMNS : limit - from;
+    double *tile;
+    if (c->cache) {
+        tile = c->scratch + (size_t)omp_get_thread_num() * CLOUD_SCRATCH;
+        copy_rows(c->cache + first * c->rows + from, c->rows, count, columns, tile, DRIFT_TILE);
+    } else {
+        tile = fill_tile(c, first, count, from);
+    }
+    for (size_t i = 0; i < count && columns < DRIFT_COLUMNS; i++)
+        for (size_t u = columns; u < DRIFT_COLUMNS; u++) tile[i * DRIFT_TILE + u] = DRIFT_FAR;
+    return tile;
 }
 
 void cloud_use_cosine(Cloud *c) {
@@ -142,7 +185,7 @@ static int allocate(Cloud *c, Error *err) {
     c->mean = calloc(c->dim, sizeof(double));
     c->square = calloc(c->rows, sizeof(double));
     c->scratch = aligned_alloc(64, (size_t)c->threads * CLOUD_SCRATCH * sizeof(double));
-    if (pairs <= CACHE_BYTES / sizeof(double))
+    if (pairs <= (c->dim < SHORT ? CACHE_BYTES_SHORT : CACHE_BYTES) / sizeof(double))
         c->cache = malloc(pairs * sizeof(double));
     else
         c->block = malloc(DRIFT_ROWS * c->rows * sizeof(double));
