@@ -112,13 +112,17 @@ static double *fill_tile(const Cloud *c, size_t i0, size_t rows, size_t u0) {
     const size_t columns = u0 + DRIFT_COLUMNS < c->rows ? DRIFT_COLUMNS : c->rows - u0;
     double *a = c->scratch + (size_t)omp_get_thread_num() * CLOUD_SCRATCH, *b = a + SCRATCH_ROWS,
            *product = b + SCRATCH_COLUMNS, *tile = product + SCRATCH_PRODUCTS;
+    size_t *loaded = c->loaded + omp_get_thread_num();
+    const size_t present =
+        c->dim <= DRIFT_DEPTH ? (i0 + 1) * (DRIFT_ROWS + 1) + rows : 0; /* 0: not all of a row fits */
     memset(product, 0, SCRATCH_PRODUCTS * sizeof(double));
     for (size_t k = 0; k < c->dim; k += DRIFT_DEPTH) {
         const size_t depth = k + DRIFT_DEPTH < c->dim ? DRIFT_DEPTH : c->dim - k;
-        load_rows(c, i0, rows, k, depth, a);
+        if (!present || *loaded != present) load_rows(c, i0, rows, k, depth, a);
         load_rows(c, u0, columns, k, depth, b);
         c->kernels->dots(a, b, round_up(rows, 4), round_up(columns, 4), depth, product);
     }
+    *loaded = present;
     if (c->cosine) {
         fill_cosines(c, i0, rows, u0, columns, product, tile);
         return tile;
@@ -163,7 +167,7 @@ double *cloud_tile(const Cloud *c, size_t first, size_t count, size_t from, size
     const size_t columns = from + DRIFT_COLUMNS < limit ? DRIFT_COLUMNS : limit - from;
     double *tile;
     if (c->cache) {
-        tile = c->scratch + (size_t)omp_get_thread_num() * CLOUD_SCRATCH;
+        tile = c->scratch + (size_t)omp_get_thread_num() * CLOUD_SCRATCH + CLOUD_SCRATCH - SCRATCH_TILE;
         copy_rows(c->cache + first * c->rows + from, c->rows, count, columns, tile, DRIFT_TILE);
     } else {
         tile = fill_tile(c, first, count, from);
@@ -176,6 +180,7 @@ double *cloud_tile(const Cloud *c, size_t first, size_t count, size_t from, size
 void cloud_use_cosine(Cloud *c) {
     c->cosine = true;
     c->filled = false;
+    memset(c->loaded, 0, (size_t)c->threads * sizeof *c->loaded);
     find_squares(c);
 }
 
@@ -185,11 +190,12 @@ static int allocate(Cloud *c, Error *err) {
     c->mean = calloc(c->dim, sizeof(double));
     c->square = calloc(c->rows, sizeof(double));
     c->scratch = aligned_alloc(64, (size_t)c->threads * CLOUD_SCRATCH * sizeof(double));
+    c->loaded = calloc((size_t)c->threads, sizeof *c->loaded);
     if (pairs <= (c->dim < SHORT ? CACHE_BYTES_SHORT : CACHE_BYTES) / sizeof(double))
         c->cache = malloc(pairs * sizeof(double));
     else
         c->block = malloc(DRIFT_ROWS * c->rows * sizeof(double));
-    if (c->row && c->mean && c->square && c->scratch && (c->cache || c->block)) return 0;
+    if (c->row && c->mean && c->square && c->scratch && c->loaded && (c->cache || c->block)) return 0;
     return fail(err, DRPO_E_MEMORY, "drift: no memory for the distances of %zu samples to %zu rows of %zu features",
                 c->samples, c->rows, c->dim);
 }
@@ -223,5 +229,6 @@ void cloud_close(Cloud *c) {
     free(c->cache);
     free(c->block);
     free(c->scratch);
+    free(c->loaded);
     *c = (Cloud){0};
 }

@@ -50,4 +50,8 @@ static inline double field_logit(DriftCurve curve, double measure) {
     return measure * (curve.linear + curve.quadratic * measure);
 }
 
+static inline double field_sum(const double part[8]) {
+    return ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
+}
+
 #endif

@@ -75,13 +75,13 @@ static void load_points(const Field *f, size_t from, size_t width, float *points
 /* F_r,i = (moved - (sum_j c_ij) x_i) / s over one row of a tile; returns the sum of squares. */
 static double settle_row(const float *moved, const float *x, const double *mean, double sum, double per_unit,
                          size_t width, float *out) {
-    double power = 0;
+    double power[8] = {0}; /* sums that do not wait for each other */
     for (size_t k = 0; k < width; k++) {
         const double v = (moved[k] - sum * (float)(x[k] - mean[k])) * per_unit;
         out[k] = (float)v;
-        power += v * v;
+        power[k % 8] += v * v;
     }
-    return power;
+    return field_sum(power);
 }
 
 /* One tile of coordinates of the forces of samples first..first+rows-1. */

@@ -84,6 +84,7 @@ typedef struct Cloud {
     double *cache;             /* [samples,rows], NULL when too large to keep */
     double *block;             /* [DRIFT_ROWS,rows] used when there is no cache */
     double *scratch;           /* [threads][CLOUD_SCRATCH] */
+    size_t *loaded;            /* [threads] which samples lie in the scratch, 0: none */
     int threads;
     const DriftKernels *kernels;
 } Cloud;

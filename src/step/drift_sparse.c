@@ -121,16 +121,16 @@ static double settle_row(const Sparse *s, const Block *b, size_t r, size_t i) {
     const double *pull = b->force + at * c->dim, *push = pull + c->dim;
     const double per_unit = 1 / s->field->term->scale_per_dim;
     float *out = s->field->force + (r * c->samples + sample) * c->dim;
-    double power = 0;
+    double power[8] = {0};
     for (size_t k = 0; k < c->dim; k++) {
         const double x = c->row[sample][k] - c->mean[k];
         const double to = DRIFT_FLOOR * (s->centre[k] - s->weight[0] * x) + pull[k];
         const double away = DRIFT_FLOOR * (s->centre[c->dim + k] - s->weight[1] * x) + push[k];
         const double v = (repel * to - attract * away) * per_unit;
         out[k] = (float)v;
-        power += v * v;
+        power[k % 8] += v * v;
     }
-    return power;
+    return field_sum(power);
 }
 
 static void force_block(const Sparse *s, size_t block) {

@@ -145,17 +145,19 @@ static void combine(const Field *f, float *force, float *grad, float keep, float
     const Term *t = f->term;
     const Cloud *c = f->cloud;
     const double to_gradient = -2.0 * factor / ((double)c->samples * (double)c->dim * t->scale_per_dim);
+    double share[MAX_RADII];
+    for (int r = 0; r < t->n_radii; r++) share[r] = 1 / result->rms[r];
 #pragma omp parallel for num_threads(c->threads) schedule(static)
     for (size_t i = 0; i < c->samples; i++) {
-        double loss = 0;
+        double loss[8] = {0}; /* sums that do not wait for each other */
         for (size_t k = i * c->dim; k < (i + 1) * c->dim; k++) {
             double v = 0;
-            for (int r = 0; r < t->n_radii; r++) v += f->force[(size_t)r * c->samples * c->dim + k] / result->rms[r];
-            loss += v * v;
+            for (int r = 0; r < t->n_radii; r++) v += f->force[(size_t)r * c->samples * c->dim + k] * share[r];
+            loss[k % 8] += v * v;
             if (force) force[k] = (float)v;
             if (grad) grad[k] = (float)((keep == 0 ? 0 : (double)keep * grad[k]) + to_gradient * v);
         }
-        row_loss[i] = loss;
+        row_loss[i] = field_sum(loss);
     }
     result->loss = 0;
     for (size_t i = 0; i < c->samples; i++) result->loss += row_loss[i];
