@@ -30,6 +30,8 @@ struct Backend {
     /* Address of a parameter's values in this backend's element type, converted or copied once per Param (frozen) or
      * refreshed by refresh() (trainable). */
     int (*param)(Backend *b, Param *p, void **address, Error *err);
+    /* An address that param gave is no longer used; once for each time. `p` itself may be gone by then. */
+    void (*forget)(Backend *b, const Param *p, void *address);
     void (*refresh)(Backend *b, Param *p);    /* a trainable Param's values have changed; may be NULL */
     void *(*alloc)(Backend *b, size_t bytes); /* 64-byte aligned, pages touched */
     void (*free)(Backend *b, void *p, size_t bytes);

@@ -39,14 +39,23 @@ static int prepare_step(Plan *p, Step *s, Error *err) {
     return 0;
 }
 
+static int fetch_weight(Plan *p, const Node *root, Error *err) {
+    void *address = NULL;
+    if (p->weight[root->id]) return 0;
+    TRY(p->backend->param(p->backend, root->param, &address, err));
+    p->weight[root->id] = address;
+    p->param[root->id] = root->param;
+    return 0;
+}
+
 /* Weights that a kernel has packed are not asked for: their unpacked values need not exist in the backend at all. */
 static int fetch_weights(Plan *p, const Step *s, Error *err) {
     for (int i = 0; i < s->node->n_in; i++) {
         const Node *x = s->node->in[i];
         const Node *root = x ? p->layout.root[x->id] : NULL;
         if (root && root->op == OP_PARAM) root->param->planned = true;
-        if (!root || root->op != OP_PARAM || s->kernel.packed >> i & 1u || p->weight[root->id]) continue;
-        TRY(p->backend->param(p->backend, root->param, &p->weight[root->id], err));
+        if (!root || root->op != OP_PARAM || s->kernel.packed >> i & 1u) continue;
+        TRY(fetch_weight(p, root, err));
     }
     return 0;
 }
@@ -62,8 +71,7 @@ static int prepare_all(Plan *p, const Graph *g, Error *err) {
     }
     for (int id = 0; id < g->n; id++) { /* outputs that are views of a weight */
         Node *root = g->node[id]->output ? p->layout.root[id] : NULL;
-        if (root && root->op == OP_PARAM && !p->weight[root->id])
-            TRY(p->backend->param(p->backend, root->param, &p->weight[root->id], err));
+        if (root && root->op == OP_PARAM) TRY(fetch_weight(p, root, err));
     }
     p->n_forward = p->layout.n_forward;
     p->workspace_at = align_up(p->layout.bytes);
@@ -86,8 +94,10 @@ int plan_new(Graph *g, Backend *b, Plan **out, Error *err) {
     if (code == 0) {
         p->step = arena_alloc(arena, (size_t)(p->layout.n_step + 1) * sizeof *p->step);
         p->weight = arena_alloc(arena, (size_t)(g->n + 1) * sizeof *p->weight);
-        code = p->step && p->weight ? prepare_all(p, g, err)
-                                    : fail(err, DRPO_E_MEMORY, "out of memory while a run is planned");
+        p->param = arena_alloc(arena, (size_t)(g->n + 1) * sizeof *p->param);
+        bool all = p->step && p->weight && p->param;
+        p->n_weight = all ? g->n : 0;
+        code = all ? prepare_all(p, g, err) : fail(err, DRPO_E_MEMORY, "out of memory while a run is planned");
     }
     if (code < 0) {
         plan_free(p);
@@ -108,6 +118,8 @@ void plan_free(Plan *p) {
     plan_release_memory(p);
     for (int i = 0; i < p->n_step; i++)
         if (p->step[i].kernel.release) p->step[i].kernel.release(&p->step[i].kernel);
+    for (int id = 0; id < p->n_weight; id++)
+        if (p->weight[id]) p->backend->forget(p->backend, p->param[id], p->weight[id]);
     arena_free(p->arena);
 }
 

@@ -18,7 +18,9 @@ struct Plan {
     Layout layout;
     Step *step;
     int n_step, n_forward, n_kernel;
+    int n_weight;
     void **weight;             /* by node id: Backend.param of PARAM nodes that kernels read */
+    const Param **param;       /* whose, for Backend.forget: the graph may be gone before the plan */
     size_t workspace_at, peak; /* bytes */
     char *memory;
     bool owns_memory;

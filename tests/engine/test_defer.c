@@ -127,6 +127,52 @@ static void it_is_known_which_weights_are_copied(void **state) {
     close_run(r);
 }
 
+/* A run is planned anew: the weights of the first plan are gone when memory is filled, and nobody asks for them. */
+static void a_plan_that_goes_takes_its_weights_along(void **state) {
+    (void)state;
+    Error err = {0};
+    Run *r = open_run(true), *gone = calloc(1, sizeof *gone);
+    size_t packed = r->backend->packed_bytes(r->backend), pending = backend_pending(r->backend);
+    gone->arena = arena_new();
+    gone->graph = build(gone->arena, &gone->y, gone->halves);
+    assert_int_equal(plan_new(gone->graph, r->backend, &gone->plan, &err), 0);
+    assert_int_equal(r->backend->packed_bytes(r->backend), 2 * packed);
+    arena_free(gone->arena); /* first the weights, as when a step is closed */
+    plan_free(gone->plan);
+    free(gone);
+    assert_int_equal(r->backend->packed_bytes(r->backend), packed);
+    assert_int_equal(backend_pending(r->backend), pending);
+    assert_int_equal(backend_commit(r->backend, &err), 0);
+    finish_run(r);
+    close_run(r);
+}
+
+/* Another plan of the same weights keeps what the first had asked for. */
+static void plans_share_a_weight_until_the_last_goes(void **state) {
+    (void)state;
+    Error err = {0};
+    for (int ref = 0; ref < 2; ref++) {
+        Run *r = calloc(1, sizeof *r);
+        Plan *second;
+        r->arena = arena_new();
+        r->backend = ref ? backend_ref_new(&err) : backend_cpu_new(1, &err);
+        r->graph = build(r->arena, &r->y, r->halves);
+        assert_int_equal(plan_new(r->graph, r->backend, &r->plan, &err), 0);
+        assert_int_equal(plan_new(r->graph, r->backend, &second, &err), 0);
+        assert_int_equal(plan_bind(second, NULL, &err), 0);
+        const size_t packed = r->backend->packed_bytes(r->backend);
+        assert_true(packed > 0);
+        plan_free(r->plan);
+        r->plan = second;
+        assert_int_equal(r->backend->packed_bytes(r->backend), packed);
+        finish_run(r);
+        plan_free(second);
+        r->plan = NULL;
+        assert_int_equal(r->backend->packed_bytes(r->backend), 0);
+        close_run(r);
+    }
+}
+
 /* Another backend waits too, and takes nothing of the first. */
 static void another_backend_waits_as_well(void **state) {
     (void)state;
@@ -147,6 +193,8 @@ int main(void) {
         cmocka_unit_test(results_are_those_of_a_backend_that_does_not_wait),
         cmocka_unit_test(nothing_is_taken_before),
         cmocka_unit_test(it_is_known_which_weights_are_copied),
+        cmocka_unit_test(a_plan_that_goes_takes_its_weights_along),
+        cmocka_unit_test(plans_share_a_weight_until_the_last_goes),
         cmocka_unit_test(another_backend_waits_as_well),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

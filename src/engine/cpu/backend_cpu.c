@@ -71,10 +71,14 @@ static int weight_address(Backend *b, Param *p, void **address, Error *err) {
         *address = (void *)(uintptr_t)p->data;
         return 0;
     }
-    Pack *pack = NULL; /* kept until the backend goes: nobody says when the address is no longer used */
+    Pack *pack = NULL;
     TRY(pack_get((CpuBackend *)b, p, NULL, &pack, err));
     *address = pack_data(pack);
     return 0;
+}
+
+static void forget_weight(Backend *b, const Param *p, void *address) {
+    pack_release((CpuBackend *)b, pack_at((CpuBackend *)b, p, address));
 }
 
 /* ---- memory ---- */
@@ -267,6 +271,7 @@ Backend *backend_cpu_new(int threads, Error *err) {
                         .supports = supports,
                         .prepare = prepare,
                         .param = weight_address,
+                        .forget = forget_weight,
                         .alloc = allocate,
                         .free = release,
                         .copy_in = copy_in,

@@ -77,6 +77,8 @@ int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,
 int pack_fill_all(CpuBackend *b, Error *err); /* of those that were deferred */
 size_t pack_empty_bytes(const CpuBackend *b);
 bool pack_copies(const CpuBackend *b, const Param *p); /* every user of p has its own values */
+/* The plain one with its values there; NULL: none. Looks at nothing of `p`, which may be gone. */
+Pack *pack_at(const CpuBackend *b, const Param *p, const void *data);
 void pack_release(CpuBackend *b, Pack *pack);
 void *pack_data(const Pack *pack);
 size_t pack_bytes(const CpuBackend *b);

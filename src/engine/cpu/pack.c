@@ -193,6 +193,12 @@ size_t pack_empty_bytes(const CpuBackend *b) {
     return bytes;
 }
 
+Pack *pack_at(const CpuBackend *b, const Param *p, const void *data) {
+    for (Pack *at = *b->packs; at; at = at->next)
+        if (at->kind == PACK_PLAIN && at->param == p && at->data == data) return at;
+    return NULL;
+}
+
 void pack_release(CpuBackend *b, Pack *pack) {
     if (!pack || --pack->users > 0) return;
     for (Pack **at = b->packs; *at; at = &(*at)->next) {

@@ -8,6 +8,7 @@ typedef struct RefParam {
     Param *param;
     double *values;
     struct RefParam *next;
+    int users;
 } RefParam;
 
 typedef struct RefBackend {
@@ -123,12 +124,26 @@ static int ref_param(Backend *b, Param *p, void **address, Error *err) {
             free(values);
             return fail(err, DRPO_E_MEMORY, "out of memory for weight '%s'", p->name ? p->name : "?");
         }
-        *known = (RefParam){p, values, r->params};
+        *known = (RefParam){p, values, r->params, 0};
         r->params = known;
         fill(known);
     }
+    known->users++;
     *address = known->values;
     return 0;
+}
+
+static void ref_forget(Backend *b, const Param *p, void *address) {
+    (void)address;
+    for (RefParam **at = &((RefBackend *)b)->params; *at; at = &(*at)->next) {
+        RefParam *known = *at;
+        if (known->param != p) continue;
+        if (--known->users > 0) return;
+        *at = known->next;
+        free(known->values);
+        free(known);
+        return;
+    }
 }
 
 static void ref_refresh(Backend *b, Param *p) {
@@ -201,6 +216,7 @@ Backend *backend_ref_new(Error *err) {
                         .supports = ref_supports,
                         .prepare = ref_prepare,
                         .param = ref_param,
+                        .forget = ref_forget,
                         .refresh = ref_refresh,
                         .alloc = ref_alloc,
                         .free = ref_free,
