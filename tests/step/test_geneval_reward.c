@@ -113,7 +113,7 @@ static void test_what_a_detector_may_get_wrong(void **state) {
     expect_fault("color", "a \"color\"");
     expect_fault("mask", "do not add up");
     expect_fault("count", "detections of 3 pictures, not 4");
-    expect_fault("plain", "names no color");
+    expect_fault("plain", "names no color of a dog: have it answer with \"color\", or give CLIP by ?clip=PATH");
 }
 
 static void test_prompts_that_are_not_geneval_s(void **state) {

@@ -113,8 +113,10 @@ static int said_colors(const GenevalObject *const *objects, int n, int class, in
     for (int i = 0; i < n; i++) {
         colors[i] = objects[i]->color;
         if (colors[i] < 0)
-            return fail(err, DRPO_E_REWARD, "the detector names no color of a %s and nothing else judges colors",
-                        geneval_class_name[class]);
+            return fail(
+                err, DRPO_E_REWARD,
+                "the detector names no color of a %s: have it answer with \"color\", or give CLIP by ?clip=PATH",
+                geneval_class_name[class]);
     }
     return 0;
 }
