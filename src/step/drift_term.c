@@ -11,7 +11,7 @@
 #include "step/drift_field.h"
 
 enum {
-    DENSE_COLUMNS = 2048, /* above, few affinities leave their floor */
+    DENSE_COLUMNS = 1536, /* above, few affinities leave their floor */
     SCALE_BLOCKS = 256    /* partial sums of the scale */
 };
 
