@@ -55,6 +55,15 @@ static void add_latent_l2(float weight, const Candidates *c, FeatureSet *latents
     stats->latent_distance += sqrt(squares / (double)n);
 }
 
+/* Terms that are means over all candidates become means over those of the pools that learn. */
+static void leave_moving(const Candidates *c, FeatureSet *latents) {
+    const size_t width = (size_t)latents->tokens * (size_t)latents->dim;
+    const float factor = (float)c->count / (float)c->n_moving;
+    bool moves[MAX_CANDIDATES] = {false};
+    for (int i = 0; i < c->n_moving; i++) moves[c->moving[i]] = true;
+    for (size_t j = 0; j < (size_t)c->count * width; j++) latents->grad[j] *= moves[j / width] ? factor : 0;
+}
+
 /* One feature key: drift, then what is asked for beside it. */
 static int key_gradient(const LossOptions *o, const Candidates *c, int count, const double *y, FeatureSet *f,
                         float share, StepStats *stats, double *scale, Error *err) {
@@ -143,5 +152,6 @@ int losses_gradient(const FeatureMaps *maps, const LossOptions *o, Candidates *c
     }
     if (weight > 0) add_latent_l2(weight, c, latents, stats);
     if (o->learn.keep.anchor > 0) keep_anchor(latents, c->count, y, &o->learn.keep);
+    if (c->rollout.rounds && c->n_moving) leave_moving(c, latents);
     return 0;
 }

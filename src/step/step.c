@@ -295,7 +295,9 @@ static int choose(const Step *s, Worker *w, RewardSet *rewards) {
     if (w->net.picture) {
         c->selection.skip = false; /* a slope teaches even where all scores are equal */
         const GradientSource source = {ask_gradient, rewards};
-        TRY(differentiate(w->net.picture, &source, w->prompt, c, &w->err));
+        const int code = differentiate(w->net.picture, &source, w->prompt, c, &w->err);
+        if (reward_set_forgive(rewards, code, &w->err)) return leave_out(w);
+        TRY(code);
     }
     phase_end(&clock, PHASE_REWARD);
     count_prompt(s, w);
@@ -399,6 +401,7 @@ int step_gradient(Step *s, const Prompt *prompts, int n, long number, NoiseSourc
                   float *grad, StepStats *stats, Error *err) {
     memset(stats, 0, sizeof *stats);
     memset(s->grad, 0, s->adapter->count * sizeof(float));
+    s->norms = 0;
     const int workers = n < s->workers.count ? n : s->workers.count;
     Round r = {s, prompts, n, number, noise, rewards, stats, PTHREAD_MUTEX_INITIALIZER, .err = err};
     error_clear(err);
