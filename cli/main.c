@@ -19,6 +19,8 @@ static const struct {
     {"score", DRPO_SCORE, "score pictures"},
     {"report", DRPO_REPORT, "write a run as one HTML page"},
     {"export", DRPO_EXPORT, "write an adapter for another program"},
+    {"compare", DRPO_COMPARE, "train and judge several methods alike"},
+    {"sweep", DRPO_SWEEP, "train and judge several values of options alike"},
     {"replay", DRPO_REPLAY, "check what a run chose from its scores"},
     {"plan", DRPO_PLAN, "print memory and chunking of a run"},
     {"inspect", DRPO_INSPECT, "say what a file or folder holds"},

@@ -64,6 +64,8 @@ typedef enum drpo_verb {
     DRPO_REWARDS,
     DRPO_GENEVAL,
     DRPO_REPLAY,
+    DRPO_COMPARE,
+    DRPO_SWEEP,
     DRPO_VERBS
 } drpo_verb;
 

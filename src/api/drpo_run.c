@@ -1,5 +1,6 @@
 /* Public API: runs the verb that a config was made for. See include/drpo.h. */
 #include "api/api.h"
+#include "compare/verb_compare.h"
 #include "eval/verb_eval.h"
 #include "eval/verb_geneval.h"
 #include "report/verb_report.h"
@@ -11,7 +12,7 @@ static const Verb verbs[DRPO_VERBS] = {
     [DRPO_EVAL] = verb_eval,     [DRPO_INSPECT] = verb_inspect, [DRPO_PLAN] = verb_plan,
     [DRPO_EXPORT] = verb_export, [DRPO_REPORT] = verb_report,   [DRPO_BENCH] = verb_bench,
     [DRPO_DOCTOR] = verb_doctor, [DRPO_REWARDS] = verb_rewards, [DRPO_GENEVAL] = verb_geneval,
-    [DRPO_REPLAY] = verb_replay,
+    [DRPO_REPLAY] = verb_replay, [DRPO_COMPARE] = verb_compare, [DRPO_SWEEP] = verb_sweep,
 };
 
 static void forward_line(void *user, int level, const char *text) {

@@ -224,7 +224,7 @@ static int by_number(const void *a, const void *b) {
 }
 
 /* The 2.5 % and 97.5 % points, linear between neighbours; resamples that measured nothing are left out. */
-static void interval(double *values, EvalValue *out) {
+void eval_interval(double *values, EvalValue *out) {
     size_t n = 0;
     for (size_t k = 0; k < EVAL_RESAMPLES; k++)
         if (!isnan(values[k])) values[n++] = values[k];
@@ -248,7 +248,7 @@ static void fill_metric(const Metrics *resamples, const Metrics *whole, int at, 
         part[k]->value = k < 2 ? whole->value[k][at] : whole->value[1][at] - whole->value[0][at];
         for (int b = 0; b < EVAL_RESAMPLES; b++)
             work[b] = k < 2 ? resamples[b].value[k][at] : resamples[b].value[1][at] - resamples[b].value[0][at];
-        interval(work, part[k]);
+        eval_interval(work, part[k]);
     }
 }
 

@@ -66,6 +66,9 @@ typedef struct EvalSummary {
     bool compared;          /* tuned and difference are filled */
 } EvalSummary;
 
+/* The 2.5 % and 97.5 % points of EVAL_RESAMPLES values, which are sorted and compacted; those that are NaN are left
+ * out. */
+void eval_interval(double *values, EvalValue *out);
 /* `tuned` NULL: the base alone. Both must hold the same prompts and seeds. Tags without a verdict have no metric. */
 int eval_summarise(const EvalTable *base, const EvalTable *tuned, uint64_t seed, EvalSummary *out, Error *err);
 const EvalMetric *eval_metric(const EvalSummary *s, const char *name); /* NULL: no such metric */

@@ -5,7 +5,7 @@
 
 #include "report/html.h"
 
-enum { WIDTH = 640, HEIGHT = 260, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 34, MOST_SERIES = 6 };
+enum { WIDTH = 640, HEIGHT = 260, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 34 };
 
 typedef struct Range {
     double low, high;
@@ -71,7 +71,7 @@ static void draw_legend(FILE *out, const Series *series, int n) {
 
 void curve_draw(FILE *out, const char *title, const Series *series, int n_series) {
     Range x = {INFINITY, -INFINITY}, y = {INFINITY, -INFINITY};
-    int n = n_series < MOST_SERIES ? n_series : MOST_SERIES;
+    int n = n_series < CURVE_SERIES ? n_series : CURVE_SERIES;
     for (int i = 0; i < n; i++)
         for (size_t k = 0; k < series[i].n; k++)
             if (isfinite(series[i].y[k])) {

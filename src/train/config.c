@@ -8,7 +8,10 @@
 #include "train/config_value.h"
 
 enum {
-    TRAIN = 1 << DRPO_TRAIN,
+    COMPARE = 1 << DRPO_COMPARE,
+    SWEEP = 1 << DRPO_SWEEP,
+    ONE_RUN = 1 << DRPO_TRAIN,
+    TRAIN = ONE_RUN | COMPARE | SWEEP, /* which hand options down to their runs */
     SAMPLE = 1 << DRPO_SAMPLE,
     SCORE = 1 << DRPO_SCORE,
     EVAL = 1 << DRPO_EVAL,
@@ -31,10 +34,10 @@ static const OptionInfo table[OPT_COUNT] = {
 };
 
 static const char *const verb_names[DRPO_VERBS] = {
-    [DRPO_TRAIN] = "train",     [DRPO_SAMPLE] = "sample", [DRPO_SCORE] = "score",     [DRPO_EVAL] = "eval",
-    [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",     [DRPO_EXPORT] = "export",   [DRPO_REPORT] = "report",
-    [DRPO_BENCH] = "bench",     [DRPO_DOCTOR] = "doctor", [DRPO_REWARDS] = "rewards", [DRPO_GENEVAL] = "geneval",
-    [DRPO_REPLAY] = "replay",
+    [DRPO_TRAIN] = "train",     [DRPO_SAMPLE] = "sample",   [DRPO_SCORE] = "score",     [DRPO_EVAL] = "eval",
+    [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",       [DRPO_EXPORT] = "export",   [DRPO_REPORT] = "report",
+    [DRPO_BENCH] = "bench",     [DRPO_DOCTOR] = "doctor",   [DRPO_REWARDS] = "rewards", [DRPO_GENEVAL] = "geneval",
+    [DRPO_REPLAY] = "replay",   [DRPO_COMPARE] = "compare", [DRPO_SWEEP] = "sweep",
 };
 
 typedef struct Setting {

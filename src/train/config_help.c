@@ -30,6 +30,14 @@ static const VerbHelp verb_help[DRPO_VERBS] = {
     [DRPO_GENEVAL] = {"--reward 'geneval:COMMAND' --out DIR [--lora PATH] [OPTIONS]",
                       "The GenEval benchmark: draw its prompts, have the pictures judged, count per tag. The same "
                       "command goes on where it was stopped; without --reward it only draws."},
+    [DRPO_COMPARE] =
+        {"--methods NAME,NAME,... [OPTIONS of train]",
+         "Train several methods, or option sets, from the same base on the same prompts, noises and seeds; "
+         "judge all on held-out prompts; one table with paired intervals. The same command goes on where "
+         "it was stopped."},
+    [DRPO_SWEEP] = {"--vary KEY=VALUE,VALUE,... [OPTIONS of train]",
+                    "Train with each value of an option (several --vary: every combination), judged as drpo compare "
+                    "does. The same command goes on where it was stopped."},
     [DRPO_REPLAY] =
         {"RUN",
          "Choose from the scores in RUN/candidates.jsonl again, without a generator or a reward, and compare with what "

@@ -38,6 +38,10 @@ try 0 src/step/reward/scene.c step/step_types.h
 try 0 src/step/reward/scene.c step/reward/reward.h
 try 0 src/train/job.c step/step.h
 try 1 src/train/job.c report/html.h
+try 0 src/compare/children.c eval/verb_eval.h
+try 0 src/compare/page.c report/curve.h
+try 1 src/eval/verb_eval.c compare/compare.h
+try 0 src/api/drpo_run.c compare/compare.h
 try 0 src/api/drpo_run.c eval/verb_eval.h
 try 0 cli/main.c drpo.h
 try 0 cli/main.c cli.h

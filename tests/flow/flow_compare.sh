@@ -1,0 +1,78 @@
+#!/bin/sh
+# Several methods and several values of an option: one table; a comparison that is killed or stopped goes on.
+. "$(dirname "$0")/common.sh"
+
+BRIEF="$SMALL --steps 2 --eval-every 0 --test-limit 2 --test-pictures 2"
+compare() { # shellcheck disable=SC2086 # options are words
+    "$DRPO" compare $BRIEF --methods drpo,dpo --seeds 2 "$@"
+}
+# scores of all runs, without what time decides
+scores() { cat "$1"/drpo-42/eval/scores.jsonl "$1"/drpo-43/eval/scores.jsonl "$1"/dpo-42/eval/scores.jsonl "$1"/dpo-43/eval/scores.jsonl; }
+
+expect 0 compare --out alone --same-time off
+grep -q "equal generator calls" out || broken "no table: $(cat out)"
+grep -q "^dpo .*!*$" alone/table.txt && cmp -s out alone/table.txt || broken "table.txt is not what was printed"
+grep -q '"generator_calls": 8' alone/table.json || broken "calls are not counted: $(cat alone/table.json)"
+grep -q "<svg" alone/report.html && grep -q "drpo compare" alone/report.html || broken "report.html"
+grep -q '"model": *"tuned"' alone/dpo-43/eval/scores.jsonl || broken "a run is not judged"
+cmp -s alone/drpo-42/final/adapter_model.safetensors alone/dpo-42/final/adapter_model.safetensors && broken "methods do not differ"
+
+# the run inside is the run of train itself
+expect 0 train --out single --steps 2 --eval-every 0 --method dpo --seed 43
+cmp -s single/final/adapter_model.safetensors alone/dpo-43/final/adapter_model.safetensors || broken "a run differs from drpo train"
+
+# killed at any instant, then the same command
+for pause in 0.3 0.9 1.6 0.6; do
+    # shellcheck disable=SC2086
+    (exec "$DRPO" compare $BRIEF --methods drpo,dpo --seeds 2 --out killed --same-time off >out 2>err) &
+    pid=$!
+    sleep "$pause"
+    kill -9 $pid 2>/dev/null
+    wait $pid 2>/dev/null
+done
+expect 0 compare --out killed --same-time off
+scores alone >a.txt
+scores killed >b.txt
+cmp -s a.txt b.txt || broken "a comparison that was killed ends with other scores"
+
+# what is finished stays as it is
+touch -d 2001-01-01 alone/dpo-42/metrics.jsonl alone/dpo-42/eval/scores.jsonl
+expect 0 compare --out alone --same-time off
+[ "$(find alone/dpo-42 -name '*.jsonl' ! -newermt 2002-01-01 | wc -l)" -eq 2 ] || broken "a finished run is made again"
+cmp -s out alone/table.txt || broken "the table changes"
+# other pictures: judged anew, not trained anew
+expect 0 compare --out alone --same-time off --test-seed 30000
+[ "$(find alone/dpo-42 -name '*.jsonl' ! -newermt 2002-01-01 | wc -l)" -eq 1 ] || broken "--test-seed does not judge anew"
+expect 2 compare --out alone --same-time off --lr 0.5
+grep -q "was made with --lr" err || broken "another --lr in the same folder: $(cat err)"
+
+# Ctrl-C
+# shellcheck disable=SC2086
+(exec "$DRPO" compare $BRIEF --methods drpo,dpo --seeds 2 --out stopped --steps 400 --checkpoint-every 0 --same-time off >out 2>err) &
+pid=$!
+for wait in $(seq 300); do
+    [ -s stopped/drpo-42/metrics.jsonl ] && break
+    sleep 0.05
+done
+kill -INT $pid
+wait $pid
+[ $? -eq 130 ] || { cat err >&2; broken "exit code of Ctrl-C"; }
+grep -q "the same command goes on in stopped" err || broken "does not say how to go on: $(cat err)"
+ls -d stopped/drpo-42/checkpoint-* >/dev/null 2>&1 || broken "the run that was stopped is not saved: $(ls stopped/*)"
+
+# a grid, tuning, both ways to the same time
+# shellcheck disable=SC2086
+expect 0 "$DRPO" sweep $BRIEF --seeds 1 --vary K=4,8 --tune lr=1e-4,1e-3 --tune-prompts 2 --tune-pictures 1 --out grid
+grep -q "generator calls differ" grid/table.txt && grep -q "at the same time" grid/table.txt || broken "sweep: $(cat grid/table.txt)"
+[ "$(ls grid/tune | wc -l)" -eq 4 ] || broken "tuning runs: $(ls grid/tune)"
+grep -q '"chosen": "1e-[34]"' grid/table.json || broken "what was tuned is not recorded"
+# shellcheck disable=SC2086
+expect 0 "$DRPO" sweep $BRIEF --seeds 1 --vary K=4,8 --out anew --same-time retrain
+grep -q "trained anew" anew/table.txt || broken "retrain: $(cat anew/table.txt)"
+
+expect 2 "$DRPO" sweep --out x
+grep -q -- "--vary" err || broken "nothing to vary: $(cat err)"
+expect 2 compare --out x --tune-seed 20000 --tune lr=1,2
+grep -q -- "--tune-seed" err || broken "noises used twice: $(cat err)"
+expect 2 compare --out x --set dpo:candidates=1
+[ ! -e x ] || broken "a mistake leaves a folder"
