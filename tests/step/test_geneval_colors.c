@@ -137,6 +137,31 @@ static void test_cosines_are_those_of_transformers(void **state) {
     close_golden(&g);
 }
 
+/* One row of a picture, with and without its ends; then one that is too long to be resized as it is. */
+static void test_slender_objects_lose_only_what_is_not_seen(void **state) {
+    (void)state;
+    static uint8_t rgb[3 * 1000];
+    Error err = {0};
+    GenevalClip *clip = open_model();
+    for (int length = 88; length < 96; length++) {
+        double whole[GENEVAL_COLORS], cut[GENEVAL_COLORS];
+        for (int i = 0; i < 3 * length; i++) rgb[i] = (uint8_t)(i * i * 37 % 251);
+        Image crop = {length, 1, rgb};
+        assert_ok(geneval_clip_rate(clip, 16, rgb, 1, length, whole, &err), err);
+        geneval_clip_shorten(&crop);
+        assert_in_range(crop.width, 64, 67);
+        assert_ok(geneval_clip_rate(clip, 16, crop.rgb, 1, crop.width, cut, &err), err);
+        for (int c = 0; c < GENEVAL_COLORS; c++) assert_true(fabs(whole[c] - cut[c]) < 1e-6);
+    }
+    const GenevalObject o = {.class = 16, .color = -1, .box = {0, 0, 1, 1000}};
+    const GenevalObject *list[] = {&o};
+    GenevalView view = {clip, rgb, 1000, 1};
+    int color = -1;
+    assert_ok(geneval_clip_colors(&view, 16, list, 1, &color, &err), err);
+    assert_in_range(color, 0, GENEVAL_COLORS - 1);
+    geneval_clip_free(clip);
+}
+
 static void judge(const char *spec, const Pictures *pictures, const char *color, bool correct) {
     char metadata[160];
     GenevalResult result;
@@ -178,6 +203,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_objects_have_the_colors_of_transformers),
         cmocka_unit_test(test_cosines_are_those_of_transformers),
+        cmocka_unit_test(test_slender_objects_lose_only_what_is_not_seen),
         cmocka_unit_test(test_the_reward_asks_clip_where_the_detector_is_silent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

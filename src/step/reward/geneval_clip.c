@@ -144,14 +144,13 @@ int geneval_clip_rate(GenevalClip *c, int class, const uint8_t *rgb, int height,
     return code;
 }
 
-/* CLIP sees the square in the middle of an object. Of a slender one the ends are cut off beforehand, so that resizing
- * it costs little; an even number at each, so that the middle stays where it was. */
+/* An even number, so that the middle stays where it was. */
 static int end_to_cut(int length, int other) {
     const long long surplus = length - (long long)LONGEST * other;
     return surplus > 0 ? (int)(surplus / 4 * 2) : 0;
 }
 
-static void shorten(Image *crop) {
+void geneval_clip_shorten(Image *crop) {
     const int x = end_to_cut(crop->width, crop->height), y = end_to_cut(crop->height, crop->width);
     const int width = crop->width - 2 * x, height = crop->height - 2 * y;
     for (int row = 0; row < height; row++)
@@ -165,7 +164,7 @@ static int name_color(const GenevalView *v, const GenevalObject *o, int class, i
     Image crop;
     double cosine[GENEVAL_COLORS];
     TRY(geneval_crop(v->rgb, v->height, v->width, o, &crop, err));
-    shorten(&crop);
+    geneval_clip_shorten(&crop);
     const int code = geneval_clip_rate(v->clip, class, crop.rgb, crop.height, crop.width, cosine, err);
     image_free(&crop);
     TRY(code);
