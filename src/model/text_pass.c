@@ -26,8 +26,10 @@ struct TextPass {
     Plan *plan;
     TextNodes nodes;
     TextCache *kept; /* NULL: none */
-    int32_t *ids;    /* [encoders,T] */
-    float *at_end;   /* [T] */
+    bool must_keep;
+    Error refused; /* the first that could not be kept */
+    int32_t *ids;  /* [encoders,T] */
+    float *at_end; /* [T] */
     CacheSlot *slot;
     float *cache;        /* [slots,entry] */
     size_t slots, entry; /* numbers of one prompt */
@@ -153,6 +155,14 @@ static int compute(TextPass *t, float *text, Error *err) {
     return 0;
 }
 
+static int keep(TextPass *t, const float *text, Error *err) {
+    Error why = {0};
+    int code = text_cache_put(t->kept, t->ids, text, &why);
+    if (code == 0) return 0;
+    if (!t->refused.code) t->refused = why;
+    return t->must_keep ? fail(err, code, "%s", why.text) : 0;
+}
+
 static int encode(TextPass *t, const char *prompt, float *text, bool *truncated, Error *err) {
     TRY(text_encoders_tokenize(t->encoders, prompt, t->ids, t->at_end, truncated, err));
     if (t->kept && text_cache_get(t->kept, t->ids, text)) return 0;
@@ -160,7 +170,7 @@ static int encode(TextPass *t, const char *prompt, float *text, bool *truncated,
     TRY(compute(t, text, err));
     if (!t->kept) return 0;
     if (!was_there) release(t);
-    return text_cache_put(t->kept, t->ids, text, err);
+    return keep(t, text, err);
 }
 
 int text_pass_encode(TextPass *t, const char *prompt, const float **text, bool *truncated, Error *err) {
@@ -185,10 +195,13 @@ int text_pass_encode(TextPass *t, const char *prompt, const float **text, bool *
 }
 
 /* ---- all prompts of a run, ahead ---- */
-int text_pass_keep(TextPass *t, const char *folder, Error *err) {
+int text_pass_keep(TextPass *t, const char *folder, bool must, Error *err) {
     text_cache_close(t->kept);
+    t->must_keep = must;
     return text_cache_open(folder, t->encoders, t->like->name, &t->kept, err);
 }
+
+const char *text_pass_complaint(const TextPass *t) { return t->refused.code ? t->refused.text : NULL; }
 
 bool text_pass_keeps(const TextPass *t) { return t->kept; }
 
@@ -208,7 +221,7 @@ static int encode_missing(TextPass *t, const char *const *prompts, size_t n, boo
     size_t count = 0, done = 0;
     TRY(find_missing(t, prompts, n, missing, &count, text, err));
     if (count) TRY(load(t, err));
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !t->refused.code; i++) { /* what is not kept would be encoded for nothing */
         if (!missing[i]) continue;
         if (each) TRY(each(user, done, count, err));
         TRY(encode(t, prompts[i], text, NULL, err));

@@ -17,8 +17,10 @@ typedef struct TextPass TextPass;
  * like `b`, so that its weights can go without the others. */
 int text_pass_new(Pipeline *p, Backend *b, TextPass **out, Error *err);
 void text_pass_free(TextPass *t);
-/* Encoded prompts are kept in `folder` from now on. */
-int text_pass_keep(TextPass *t, const char *folder, Error *err);
+/* Encoded prompts are kept in `folder` from now on. `must`: one that cannot be written there is an error; else it is
+ * remembered, and prompts are encoded as they come. */
+int text_pass_keep(TextPass *t, const char *folder, bool must, Error *err);
+const char *text_pass_complaint(const TextPass *t); /* why a prompt could not be kept; NULL: none was refused */
 bool text_pass_keeps(const TextPass *t);
 /* Encodes what the folder lacks, then releases the encoders. Without a folder it does nothing. `each` (may be NULL) is
  * called before prompt `done` of `all` that have to be encoded; a result below 0 stops. */

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -23,9 +24,24 @@ static size_t limit_of(const Config *c) {
     return m.available ? m.available + (size_t)memory_now_bytes() : 0;
 }
 
+static bool folder_is_named(const Config *c) {
+    return config_has(c, OPT_TEXT_CACHE) && strcmp(config_text(c, OPT_TEXT_CACHE), "auto") != 0;
+}
+
+void memory_texts(const Job *job, Session *s) {
+    Error err = {0};
+    if (!s->text_folder || folder_is_named(job->config)) return;
+    if (dir_make(s->text_folder, &err) == 0 && access(s->text_folder, W_OK | X_OK) == 0) return;
+    log_warn(&job->log,
+             "%s%sencoded prompts cannot be kept in %s, so the text encoders stay in memory; name a folder with "
+             "--text-cache",
+             err.text, err.code ? "; " : "", s->text_folder);
+    s->text_folder = NULL;
+}
+
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
-void memory_plan(const Session *s, const Config *c, size_t records, size_t prompts, MemoryPlan *out) {
+void memory_plan(const Session *s, const Config *c, size_t records, size_t mapped, size_t prompts, MemoryPlan *out) {
     const Pipeline *p = s->pipeline;
 #ifdef __GLIBC__
     malloc_trim(0);
@@ -34,7 +50,7 @@ void memory_plan(const Session *s, const Config *c, size_t records, size_t promp
                         .text = text_pass_pending(s->text),
                         .text_goes = s->text_folder,
                         .blocks = backend_pending(s->backend),
-                        .mapped = weights_in_place(p->unet_weights, s->backend) +
+                        .mapped = mapped + weights_in_place(p->unet_weights, s->backend) +
                                   weights_in_place(p->vae_weights, s->backend),
                         .limit = limit_of(c)};
     size_t first = FIRST_RUN + FIRST_RUN_THREAD * (size_t)s->threads;
@@ -64,11 +80,24 @@ static int report(void *user, size_t done, size_t all, Error *err) {
     return 0;
 }
 
+/* What memory_texts could not see: the folder inside it. */
+static int open_texts(const Job *job, Session *s, Error *err) {
+    Error why = {0};
+    const bool named = folder_is_named(job->config);
+    int code = text_pass_keep(s->text, s->text_folder, named, &why);
+    if (code == 0) return 0;
+    if (named || code != DRPO_E_IO) return fail(err, code, "%s", why.text);
+    log_warn(&job->log, "%s; the text encoders stay in memory", why.text);
+    return 0;
+}
+
 int memory_commit(const Job *job, Session *s, const char *const *prompts, size_t n, Error *err) {
     Progress progress = {.job = job};
     if (s->text_folder) {
-        TRY(text_pass_keep(s->text, s->text_folder, err));
+        TRY(open_texts(job, s, err));
         TRY(text_pass_prepare(s->text, prompts, n, report, &progress, err));
+        const char *complaint = text_pass_complaint(s->text);
+        if (complaint) log_warn(&job->log, "%s; prompts that cannot be kept are encoded as they come", complaint);
     }
     return backend_commit(s->backend, err);
 }
@@ -78,7 +107,8 @@ int memory_fill(const Job *job, Session *s, const PromptList *prompts, size_t re
     const char **text = arena_alloc(s->arena, sizeof *text * (prompts->count + 1));
     if (!text) return fail(err, DRPO_E_MEMORY, "out of memory");
     for (size_t i = 0; i < prompts->count; i++) text[i] = prompts->items[i].text;
-    memory_plan(s, job->config, records, prompts->count, &plan);
+    memory_texts(job, s);
+    memory_plan(s, job->config, records, 0, prompts->count, &plan);
     bool several = config_has(job->config, OPT_BATCH) && config_int(job->config, OPT_BATCH) > 1;
     if (plan.limit && plan.peak > plan.limit)
         return memory_refuse(&plan, several ? "--batch 1 needs least; a smaller --resolution less" : "", err);

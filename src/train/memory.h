@@ -21,8 +21,12 @@ typedef struct MemoryPlan {
     size_t limit; /* that the run may use: --memory, else what the machine has; 0: unknown */
 } MemoryPlan;
 
-/* records: see above, but for encoded prompts of which there are `prompts`. */
-void memory_plan(const Session *s, const Config *c, size_t records, size_t prompts, MemoryPlan *out);
+/* Before anything is planned: where encoded prompts cannot be kept although nobody named the folder, a warning, and the
+ * text encoders stay. */
+void memory_texts(const Job *job, Session *s);
+/* records: see above, but for encoded prompts of which there are `prompts`. mapped: weights beside the pipeline's that
+ * are read from their files. */
+void memory_plan(const Session *s, const Config *c, size_t records, size_t mapped, size_t prompts, MemoryPlan *out);
 /* A sentence that says what is needed and what there is; `advice` says what would fit. */
 int memory_refuse(const MemoryPlan *m, const char *advice, Error *err);
 /* Encodes the prompts and fills memory. Comes after the plan was found to fit. */

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "step/average.h"
 #include "step/pairs.h"
+#include "train/memory.h"
 
 static int hash_file(const char *path, char hex[65], Error *err) {
     MappedFile f;
@@ -86,6 +87,7 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     *t = (Training){0};
     TRY(session_open(&t->session, c, err));
     TRY(session_defer(&t->session, c, err));
+    memory_texts(job, &t->session);
     TRY(open_prompts(t, job, err));
     TRY(open_adapter(t, c, err));
     TRY(open_average(t, c, err));

@@ -21,9 +21,7 @@ void training_plan(const Training *t, const Config *c, const Preview *preview, M
     if (drawn < prompts) prompts = drawn;
     size_t records = step.records + optimizer_bytes(t) + (preview ? preview_records(preview) : 0);
     if (preview) prompts += preview_prompts(preview)->count;
-    memory_plan(&t->session, c, records, prompts, out);
-    out->mapped += step.mapped;
-    if (!out->text_goes || out->peak > out->process + out->text) out->peak += step.mapped;
+    memory_plan(&t->session, c, records, step.mapped, prompts, out);
 }
 
 /* ---- making it fit ---- */
