@@ -56,8 +56,10 @@ static void plain_row(const ResizeTaps *t, int i) {
 
 int resize_taps_new(ResizeFilter filter, int in, int out, ResizeTaps *taps, Error *err) {
     *taps = (ResizeTaps){.in = in, .out = out};
-    if (in < 1 || out < 1 || in > IMAGE_MAX_SIDE || out > IMAGE_MAX_SIDE)
-        return fail(err, DRPO_E_INTERNAL, "resize from %d to %d pixels: impossible size", in, out);
+    if (in < 1 || out < 1) return fail(err, DRPO_E_INTERNAL, "resize from %d to %d pixels: impossible size", in, out);
+    if (in > IMAGE_MAX_SIDE || out > IMAGE_MAX_SIDE)
+        return fail(err, DRPO_E_INPUT, "resize from %d to %d pixels: a picture's sides are %d pixels at most", in, out,
+                    IMAGE_MAX_SIDE);
     const double scale = (double)in / out;
     taps->most = filter == RESIZE_PLAIN ? 4 : (int)ceil(2 * (scale > 1 ? scale : 1)) * 2 + 1;
     taps->first = calloc((size_t)out, sizeof *taps->first);

@@ -4,6 +4,7 @@
  *     angle of pair j at position p = p * theta^(-2j/d),  d the head size (in the vision tower half of it per axis) */
 #include <math.h>
 
+#include "format/image.h"
 #include "model/qwen2_vl.h"
 
 enum { MAX_ASPECT = 200 };
@@ -31,6 +32,9 @@ int qwen2_vl_picture_size(const QwenVisionConfig *c, int64_t pixels, int width, 
         rows = (int64_t)ceil(h * beta / unit);
         columns = (int64_t)ceil(w * beta / unit);
     }
+    if ((double)(rows > columns ? rows : columns) * unit > IMAGE_MAX_SIDE)
+        return fail(err, DRPO_E_INPUT, "a picture of %d x %d would be resized to more than %d pixels a side; crop it",
+                    width, height, IMAGE_MAX_SIDE);
     *out_height = (int)(rows * (int64_t)unit);
     *out_width = (int)(columns * (int64_t)unit);
     return 0;

@@ -79,6 +79,10 @@ static int resize_and_crop(const Image *in, int height, int width, float *image,
     /* the side that would otherwise be too short decides */
     const double by = (double)height / in->height > (double)width / in->width ? (double)height / in->height
                                                                               : (double)width / in->width;
+    if (in->height * by > IMAGE_MAX_SIDE || in->width * by > IMAGE_MAX_SIDE)
+        return fail(err, DRPO_E_INPUT,
+                    "a picture of %d x %d, to be cropped to %d x %d, would first be more than %d pixels long; crop it",
+                    in->width, in->height, width, height, IMAGE_MAX_SIDE);
     int h = (int)(in->height * by + 0.5), w = (int)(in->width * by + 0.5);
     if (h < height) h = height;
     if (w < width) w = width;

@@ -157,7 +157,8 @@ static void impossible_sizes_are_refused(void **state) {
     Error err = {0};
     uint8_t pixel[3] = {0};
     assert_fails(resize_rgb(pixel, 0, 1, pixel, 1, 1, &err), DRPO_E_INTERNAL, "impossible size", err);
-    assert_fails(resize_rgb(pixel, 1, 1, pixel, 1, 100000, &err), DRPO_E_INTERNAL, "100000", err);
+    assert_fails(resize_rgb(pixel, 1, 1, pixel, 16385, 1, &err), DRPO_E_INPUT, "16384 pixels at most", err);
+    assert_fails(resize_rgb(pixel, 1, 1, pixel, 1, 100000, &err), DRPO_E_INPUT, "100000", err);
 }
 
 int main(void) {

@@ -223,6 +223,7 @@ static void pictures_get_the_published_sizes(void **state) {
             fail_msg("%dx%d became %dx%d, not %dx%d", size[i][0], size[i][1], h, w, size[i][2], size[i][3]);
     }
     assert_fails(qwen2_vl_picture_size(&c.vision, 200704, 201, 1, &w, &h, &err), DRPO_E_INPUT, "200 times", err);
+    assert_fails(qwen2_vl_picture_size(&c.vision, 4 << 20, 200, 1, &w, &h, &err), DRPO_E_INPUT, "16384", err);
 }
 
 /* A ramp: pixel (x, y) of channel c holds what its patch must hold. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "format/png.h"
 #include "format/prompts.h"
 #include "format/safetensors.h"
 #include "model/full_weights.h"
@@ -345,6 +346,12 @@ static void pairs_that_make_no_sense(void **state) {
     assert_fails(pair_parse(&plain, ".", a, &pair, &err), DRPO_E_INPUT, "JSON lines", err);
     float image[3 * 64 * 64];
     assert_fails(pair_picture(prompt_path, 64, 64, image, &err), DRPO_E_INPUT, "prompts.jsonl", err);
+    static const uint8_t strip[3 * 300];
+    char root[512];
+    fresh_dir("modes_strip", root);
+    const char *path = in_dir(root, "strip.png"); /* 64 rows high it would be 19200 pixels long */
+    assert_ok(png_write_rgb(path, strip, 300, 1, NULL, 0, &err), err);
+    assert_fails(pair_picture(path, 64, 64, image, &err), DRPO_E_INPUT, "strip.png", err);
     arena_free(a);
 }
 
