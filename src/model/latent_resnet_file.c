@@ -13,8 +13,12 @@ enum { MOST_GROUPS = 32, SMALL_KERNEL = 3, NAME_LENGTH = 256 };
 
 static const char *bare_name(const char *name) {
     static const char *const fronts[] = {"module.", "_orig_mod."};
-    for (size_t i = 0; i < 2; i++)
-        if (strncmp(name, fronts[i], strlen(fronts[i])) == 0) return bare_name(name + strlen(fronts[i]));
+    for (size_t i = 0; i < 2;) {
+        const size_t n = strlen(fronts[i]);
+        const bool there = strncmp(name, fronts[i], n) == 0;
+        if (there) name += n;
+        i = there ? 0 : i + 1;
+    }
     return name;
 }
 

@@ -115,6 +115,7 @@ static void build(Net *net, const Row *r) {
     Graph *g = net->g;
     bool image = r->kind == CONV || r->kind == GROUP_NORM || r->kind == ADD || r->kind == SILU || r->kind == UPSAMPLE;
     Value x = new_input(net, 0, image ? shape4(r->n, r->c, r->size, r->size) : shape3(r->n, r->size, r->c));
+    if (!x) return;
     double many = (double)(shape_count(x->shape) / r->c); /* pixels or tokens */
     switch (r->kind) {
     case CONV:
