@@ -110,8 +110,11 @@ static int read_moments(const char *folder, Optimizer *o, Error *err) {
 
 static int check_identity(const char *path, const char *what, const char *found, const char *expected, Error *err) {
     if (strcmp(found, expected) == 0) return 0;
-    return fail(err, DRPO_E_INPUT,
-                "%s: the %s changed since this checkpoint was written, so the run cannot go on as it was", path, what);
+    return fail(
+        err, DRPO_E_INPUT,
+        "%s: the %s changed since this checkpoint was written, so the run cannot go on as it was; restore it, or "
+        "start a new run with --lora-init CHECKPOINT",
+        path, what);
 }
 
 static int read_state(const char *folder, const RunIdentity *expected, Checkpoint *out, Error *err) {

@@ -20,6 +20,9 @@ static int check_update(const Config *c, Error *err) {
                     config_text(c, OPT_OBJECTIVE), config_text(c, OPT_METHOD));
     if (method == METHOD_DRAFT && config_float(c, OPT_DRAFT_WEIGHT) == 0 && config_float(c, OPT_DRAFT_STD) == 0)
         return fail(err, DRPO_E_USAGE, "--draft-weight and --draft-std are both 0: nothing would be learnt");
+    if (config_bool(c, OPT_SPREAD_WEIGHT) && (method == METHOD_DRAFT || method == METHOD_VGGFLOW))
+        return fail(err, DRPO_E_USAGE, "--spread-weight has no part in --method %s, which chooses no candidates",
+                    config_text(c, OPT_METHOD));
     if (config_float(c, OPT_PSO_CLIP) >= 1) return fail(err, DRPO_E_USAGE, "--pso-clip must be less than 1");
     LearnOptions learn;
     session_learn_options(c, &learn);
@@ -64,6 +67,9 @@ static int check_pools(const Config *c, Error *err) {
         if (config_count(c, OPT_REWARD) > 1)
             return fail(err, DRPO_E_USAGE, "--pools is for one --reward of 0 and 1, not for an ensemble of %d",
                         config_count(c, OPT_REWARD));
+        if (config_float(c, OPT_MIN_SPREAD) > 0)
+            return fail(err, DRPO_E_USAGE, "--min-spread %s is for rankings; --pools choose by verdicts of 0 and 1",
+                        config_text(c, OPT_MIN_SPREAD));
         if (config_int(c, OPT_POSITIVES_MIN) > config_int(c, OPT_POSITIVES))
             return fail(err, DRPO_E_USAGE, "--positives-min %lld is more than --positives %lld",
                         config_int(c, OPT_POSITIVES_MIN), config_int(c, OPT_POSITIVES));

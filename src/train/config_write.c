@@ -53,13 +53,17 @@ int config_write(const Config *c, const char *path, Error *err) {
 void config_hash(const Config *c, char hex[65]) {
     char *text = NULL;
     size_t size = 0;
-    FILE *f = open_memstream(&text, &size);
+    Config *initial = config_new(DRPO_TRAIN);
+    FILE *f = initial ? open_memstream(&text, &size) : NULL;
     hex[0] = 0;
-    if (!f) return;
-    for (int id = 0; id < OPT_COUNT; id++)
-        if (config_is_method((OptionId)id))
-            fprintf(f, "%s=%s\n", option_info((OptionId)id)->key, config_text(c, (OptionId)id));
-    fclose(f);
+    if (f) {
+        for (int id = 0; id < OPT_COUNT; id++)
+            if (config_is_method((OptionId)id) &&
+                strcmp(config_text(c, (OptionId)id), config_text(initial, (OptionId)id)) != 0)
+                fprintf(f, "%s=%s\n", option_info((OptionId)id)->key, config_text(c, (OptionId)id));
+        fclose(f);
+    }
+    config_free(initial);
     if (text) sha256_hex(text, size, hex);
     free(text);
 }

@@ -116,6 +116,8 @@ static void test_checks(void **state) {
         {DRPO_TRAIN, {"--prompt-order", "tags:a=x"}, "is not TAG=WEIGHT"},
         {DRPO_TRAIN, {"--prompt-order", "tags:a=0"}, "above 0"},
         {DRPO_TRAIN, {"--noise", "/nowhere/noise.safetensors"}, "no such file"},
+        {DRPO_TRAIN, {"--method", "vggflow", "--spread-weight"}, "--spread-weight has no part in --method vggflow"},
+        {DRPO_TRAIN, {"--pools", "--min-spread", "0.1"}, "--min-spread 0.1 is for rankings"},
         {DRPO_SAMPLE, {NULL}, "give --prompt"},
         {DRPO_SCORE, {"--reward", "scene"}, "nothing to score"},
         {DRPO_EXPORT, {"a", "b"}, "takes one RUN|LORA, not 2"},
@@ -191,6 +193,15 @@ static void test_yaml_round_trip(void **state) {
     assert_int_equal(config_set(d, "lr", "0.5", SOURCE_FLAG, &err), 0);
     config_hash(d, again);
     assert_string_not_equal(hash, again);
+    config_free(d);
+    d = config_new(DRPO_TRAIN); /* only what differs from the defaults counts, so that new options change no hash */
+    assert_non_null(d);
+    config_hash(d, hash);
+    sha256_hex("", 0, again);
+    assert_string_equal(hash, again);
+    assert_int_equal(config_set(d, "lr", config_text(d, OPT_LR), SOURCE_FLAG, &err), 0);
+    config_hash(d, hash);
+    assert_string_equal(hash, again);
     config_free(c);
     config_free(d);
 }
