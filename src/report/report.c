@@ -42,7 +42,7 @@ static void write_tiles(const Report *r) {
     tile(r->out, text, "updates");
     snprintf(text, sizeof text, "%.3f &rarr; %.3f", records_mean(u, "reward", tenth, 0),
              records_mean(u, "reward", tenth, 1));
-    tile(r->out, text, "training reward, first and last tenth");
+    if (isfinite(records_last(u, "reward"))) tile(r->out, text, "training reward, first and last tenth");
     if (e->rows) {
         snprintf(text, sizeof text, "%.3f &rarr; %.3f", records_last(e, "reward/base"),
                  records_last(e, "reward/tuned"));

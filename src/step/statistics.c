@@ -48,7 +48,10 @@ void statistics_add_scores(StepStats *stats, const Candidates *c, bool scored) {
     double sum = 0, squares = 0, best = -INFINITY, worst = INFINITY;
     stats->diversity += candidates_diversity(c);
     stats->candidates += c->count;
-    if (!scored) return;
+    if (!scored) { /* no reward is no reward of 0 */
+        stats->reward_mean = stats->reward_std = stats->reward_best = stats->reward_worst = NAN;
+        return;
+    }
     for (int i = 0; i < c->count; i++) {
         sum += c->score[i];
         squares += c->score[i] * c->score[i];

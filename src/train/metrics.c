@@ -25,6 +25,17 @@ int metrics_open(Metrics *m, const char *run, const Checkpoint *from, Error *err
     return tfevents_open(run, from->step > 0 ? from->step + 1 : 0, &m->events, err);
 }
 
+static int note_step(void *user, const json_t *value, const char *text, int line, Error *err) {
+    (void)text, (void)line, (void)err;
+    *(long *)user = (long)json_integer_value(json_object_get(value, "step"));
+    return 0;
+}
+
+int metrics_last_evaluation(const Metrics *m, long *step, Error *err) {
+    *step = -1;
+    return jsonl_read(m->evaluations.path, note_step, step, err);
+}
+
 int metrics_close(Metrics *m, Error *err) {
     jsonl_close(&m->updates);
     jsonl_close(&m->evaluations);

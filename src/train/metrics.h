@@ -20,6 +20,8 @@ typedef struct Metrics {
 /* `from`: the checkpoint that is resumed from; all zero starts afresh. Clears every field. */
 int metrics_open(Metrics *m, const char *run, const Checkpoint *from, Error *err);
 int metrics_close(Metrics *m, Error *err);
+/* The step of the newest line of eval.jsonl; -1: there is none. */
+int metrics_last_evaluation(const Metrics *m, long *step, Error *err);
 int metrics_sync(Metrics *m, Error *err);
 /* The line of update `step` (from 1). `prompts` [n]: indices in the prompt file. */
 int metrics_update(Metrics *m, long step, const StepStats *stats, const RewardSet *rewards, const size_t *prompts,

@@ -2,6 +2,7 @@
  *
  *     open -> (resume) -> update -> metrics -> progress -> evaluation -> checkpoint -> ... -> final/ */
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,8 +84,11 @@ static void report_progress(Loop *l, const StepStats *s, double seconds) {
                        .seconds_left = mean * (double)(l->steps - l->done),
                        .line = line};
     clock_text(p.seconds_left, left);
-    int n = snprintf(line, sizeof line, "step %ld/%ld  reward %.4f  best %.4f  |grad| %.3g  %.1f images/s  %s left",
-                     l->done, l->steps, s->reward_mean, s->reward_best, s->grad_norm, p.images_per_second, left);
+    int n = snprintf(line, sizeof line, "step %ld/%ld", l->done, l->steps);
+    if (isfinite(s->reward_mean))
+        n += snprintf(line + n, sizeof line - (size_t)n, "  reward %.4f  best %.4f", s->reward_mean, s->reward_best);
+    n += snprintf(line + n, sizeof line - (size_t)n, "  |grad| %.3g  %.1f images/s  %s left", s->grad_norm,
+                  p.images_per_second, left);
     if (s->prompts_skipped) n += snprintf(line + n, sizeof line - (size_t)n, "  (%d skipped)", s->prompts_skipped);
     if (s->prompts_failed) snprintf(line + n, sizeof line - (size_t)n, "  (%d not scored)", s->prompts_failed);
     const drpo_callbacks *c = l->job->callbacks;
@@ -135,8 +139,17 @@ static int stop_on_request(Loop *l, Error *err) {
     return fail(err, DRPO_E_CANCELLED, "stopped on request before the first update");
 }
 
+/* The first of all; and one that failed or was cancelled after its update, which the checkpoint already holds. */
+static int evaluate_at_start(Loop *l, Error *err) {
+    long last = -1;
+    if (!l->preview) return 0;
+    if (l->done > 0 && !due(l->done, config_int(l->job->config, OPT_EVAL_EVERY))) return 0;
+    TRY(metrics_last_evaluation(&l->metrics, &last, err));
+    return last == l->done ? 0 : evaluate(l, err);
+}
+
 static int run_updates(Loop *l, Error *err) {
-    if (l->preview && l->done == 0) TRY(evaluate(l, err));
+    TRY(evaluate_at_start(l, err));
     while (l->done < l->steps) {
         if (job_cancelled(l->job)) return stop_on_request(l, err);
         int code = one_update(l, err);

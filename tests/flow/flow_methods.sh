@@ -16,6 +16,15 @@ check --method grpo --grpo-anchors 2
 grep -q "^neighbour-noise: 0.3" straight/config.yaml || broken "grpo does not bring its noise: $(cat straight/config.yaml)"
 check --method draft --reward scene-smooth --draft-std 0.1
 check --method vggflow --reward scene-smooth --reward scene-smooth@0.5
+# tau is a quantile of the lengths of the update before alone; checkpoints keep it
+vggflow="--method vggflow --reward scene-smooth --prompts-per-step 2 --checkpoint-every 1 --keep 0 --eval-every 0"
+expect 0 train $vggflow --steps 4 --out norms
+for from in 1 2; do
+    expect 0 train $vggflow --steps $from --out norms$from
+    expect 0 "$DRPO" train --resume latest --out norms$from --steps 4 --threads 1
+    cmp -s norms/final/adapter_model.safetensors norms$from/final/adapter_model.safetensors ||
+        broken "vggflow resumed after $from updates differs"
+done
 check --objective awr-topk --spread-weight --diversity 1 --anchor 0.5 --feature-l2 0.1
 
 expect 2 train --out x --method pso --candidates 5

@@ -18,6 +18,10 @@ check --mode offline-distance --distance-score separate-zscore --distance-anchor
 
 # evaluations still ask the reward
 expect 0 train --out seen --steps 1 --eval-every 1 --mode offline --pairs "$pairs" --eval-prompts prompts/test.jsonl
+grep -q '"reward": *null' seen/metrics.jsonl || broken "a reward where nothing is scored: $(cat seen/metrics.jsonl)"
+grep "^step 1/1" err | grep -q "reward" && broken "the progress line shows a reward: $(cat err)"
+expect 0 "$DRPO" report seen
+grep -q "training reward" seen/report.html && broken "the report shows a training reward"
 [ -s seen/eval.jsonl ] || broken "nothing was evaluated"
 
 expect 2 train --out x --mode offline

@@ -15,6 +15,22 @@ same_run straight halves
 expect 0 "$DRPO" train --resume straight/checkpoint-2 --threads 1
 same_run halves straight
 
+# an evaluation that failed after its update is made up for
+cat >held.py <<'END_PYTHON'
+import json, os, sys
+for line in sys.stdin:
+    if os.path.exists("lost/metrics.jsonl") and len(open("lost/metrics.jsonl").readlines()) == 2 and not os.path.exists("mended"):
+        sys.exit(3)
+    print(json.dumps({"scores": [0.5] * json.loads(line)["count"]}), flush=True)
+END_PYTHON
+held="exec:python3 held.py?retries=0&name=held"
+expect 0 train --out found --steps 4 --checkpoint-every 2 --eval-every 2 --eval-reward "$held"
+expect 1 train --out lost --steps 4 --checkpoint-every 2 --eval-every 2 --eval-reward "$held"
+[ "$(wc -l <lost/eval.jsonl)" -eq 1 ] || broken "the evaluation at step 2 did not fail: $(cat lost/eval.jsonl)"
+touch mended
+expect 0 "$DRPO" train --resume latest --out lost --threads 1
+same_run found lost
+
 # other options than the run's are refused, and nothing is touched
 cp halves/metrics.jsonl before.jsonl
 expect 2 "$DRPO" train --resume latest --out halves --steps 6 --lr 0.5
