@@ -43,11 +43,12 @@ static json_t *describe(const Benchmark *b, const char *prompts) {
     const Config *c = b->job->config;
     char lora[65] = "";
     if (b->adapter) sha256_hex(b->adapter->values, b->adapter->count * sizeof(float), lora);
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:i, s:I}", "prompts", prompts, "model",
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:s, s:s, s:i, s:I}", "prompts", prompts, "model",
                      pipeline_sha256(b->session.pipeline), "lora", lora, "lora-scale",
                      b->adapter ? config_text(c, OPT_LORA) : "", "seed", (json_int_t)config_int(c, OPT_SEED), "rng",
-                     config_text(c, OPT_RNG), "generator", config_text(c, OPT_GENERATOR), "x0", config_text(c, OPT_X0),
-                     "n", b->n, "resolution", (json_int_t)config_int(c, OPT_RESOLUTION));
+                     config_text(c, OPT_RNG), "cuda-blocks", (json_int_t)config_int(c, OPT_CUDA_BLOCKS), "generator",
+                     config_text(c, OPT_GENERATOR), "x0", config_text(c, OPT_X0), "n", b->n, "resolution",
+                     (json_int_t)config_int(c, OPT_RESOLUTION));
 }
 
 static int open_folder(Benchmark *b, const char *path, Error *err) {

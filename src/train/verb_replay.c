@@ -18,7 +18,7 @@ typedef struct Replay {
     const Config *run; /* the run's own options */
     float weight[MAX_REWARDS];
     int rewards, positives, negatives;
-    long prompts, updates, last;
+    long prompts, updates, last, scored;
 } Replay;
 
 static int read_weights(Replay *r, Error *err) {
@@ -102,6 +102,7 @@ static int check_line(void *user, const json_t *line, const char *text, int numb
     r->updates += step != r->last;
     r->last = step;
     if (json_is_true(json_object_get(line, "failed"))) return 0;
+    r->scored++;
     Selection s;
     TRY(choose(r, line, &s, err));
     /* methods that follow a slope learn also where no ranking is: nobody is chosen, nothing skipped */
@@ -139,6 +140,7 @@ static int replay(const Job *job, Config *c, Arena *a, Error *err) {
     if (!losses_rank(&learn)) r.positives = r.negatives = 1;
     TRY(read_weights(&r, err));
     TRY(jsonl_read(path, check_line, &r, err));
+    if (r.scored == 0) return fail(err, DRPO_E_INPUT, "%s: holds no scored prompt; nothing to check", path);
     job_result(job, "%s: %ld prompts of %ld updates chose what their scores say", run, r.prompts, r.updates);
     return 0;
 }

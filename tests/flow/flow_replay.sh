@@ -33,6 +33,11 @@ END_PYTHON
 expect 1 "$DRPO" replay ranked
 grep -q "$(cat where)" err || broken "$(cat err)"
 
+# nothing that could be checked
+mkdir empty && cp ranked/config.yaml empty/ && : >empty/candidates.jsonl
+expect 2 "$DRPO" replay empty
+grep -q 'holds no scored prompt' err || broken "$(cat err)"
+
 # what makes no sense
 expect 2 "$DRPO" replay nowhere
 expect 2 train --pools --reward scene --reward scene-correct --out x

@@ -113,10 +113,11 @@ static bool drain_stderr(Child *c) {
 
 static int receive(Child *c, bool *open, Error *err) {
     if (c->line_capacity - c->line_size < 65537) {
-        char *bigger = realloc(c->line, c->line_capacity + 131072);
+        const size_t capacity = c->line_capacity ? 2 * c->line_capacity : 131072;
+        char *bigger = realloc(c->line, capacity);
         if (!bigger) return fail(err, DRPO_E_MEMORY, "no memory for the reply of a reward");
         c->line = bigger;
-        c->line_capacity += 131072;
+        c->line_capacity = capacity;
     }
     const ssize_t n = read(c->from, c->line + c->line_size, 65536);
     if (n > 0) c->line_size += (size_t)n;
@@ -131,7 +132,9 @@ static char *next_line(Child *c) {
         c->line_size -= c->line_used;
         c->line_used = 0;
     }
-    char *end = c->line_size ? memchr(c->line, '\n', c->line_size) : NULL;
+    const size_t rest = c->line_size - c->line_scanned;
+    char *end = rest ? memchr(c->line + c->line_scanned, '\n', rest) : NULL;
+    c->line_scanned = end ? 0 : c->line_size;
     if (!end) return NULL;
     *end = 0;
     c->line_used = (size_t)(end - c->line) + 1;
@@ -148,7 +151,7 @@ static void send_some(Child *c, const char *out, size_t size, size_t *written) {
 
 void child_discard(Child *c) {
     char chunk[16384];
-    c->line_size = c->line_used = 0;
+    c->line_size = c->line_used = c->line_scanned = 0;
     for (int k = 0; k < 64 && read(c->from, chunk, sizeof chunk) > 0; k++) {
     }
 }
@@ -246,7 +249,7 @@ void child_stop(Child *c, double patience) {
     close_fd(&c->errors);
     free(c->line);
     c->line = NULL;
-    c->line_size = c->line_capacity = c->line_used = 0;
+    c->line_size = c->line_capacity = c->line_used = c->line_scanned = 0;
     if (c->pid <= 0) return;
     if (!wait_for_end(c, patience)) {
         kill(-c->pid, SIGTERM);

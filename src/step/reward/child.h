@@ -20,7 +20,8 @@ typedef struct Child {
     size_t kept_total;
     char *line; /* bytes received and not yet handed out */
     size_t line_size, line_capacity, line_used;
-    size_t line_max; /* longest line in bytes, 0: CHILD_LINE_MAX */
+    size_t line_scanned; /* bytes of the next line that hold no newline */
+    size_t line_max;     /* longest line in bytes, 0: CHILD_LINE_MAX */
 } Child;
 
 typedef enum ChildEvent { CHILD_LINE, CHILD_TIMEOUT, CHILD_CLOSED, CHILD_TOO_LONG } ChildEvent;
