@@ -2,6 +2,7 @@
 #include "train/plan_text.h"
 
 #include "format/json.h"
+#include "step/reward/reward_internal.h"
 #include "train/memory.h"
 
 static double mib(size_t bytes) { return (double)bytes / 1048576; }
@@ -19,6 +20,26 @@ static int print_json(const Job *job, const MemoryPlan *m, const StepPlan *p, in
     free(text);
     json_decref(root);
     return code;
+}
+
+static int rewards_with_networks(const Config *c, OptionId id, int *count, Error *err) {
+    for (int i = 0; config_has(c, id) && i < config_count(c, id); i++) {
+        RewardSpec spec;
+        TRY(reward_spec_parse(config_item(c, id, i), &spec, err));
+        int code = reward_spec_check(&spec, err);
+        if (code == 0) *count += spec.kind->networks;
+        reward_spec_free(&spec);
+        TRY(code);
+    }
+    return 0;
+}
+
+static int mention_rewards(const Job *job, Error *err) {
+    int count = 0;
+    TRY(rewards_with_networks(job->config, OPT_REWARD, &count, err));
+    TRY(rewards_with_networks(job->config, OPT_EVAL_REWARD, &count, err));
+    if (count) job_result(job, "not counted: weights and activations of %d reward%s", count, count > 1 ? "s" : "");
+    return 0;
 }
 
 int plan_print(const Job *job, const Training *t, const Preview *preview, Error *err) {
@@ -42,7 +63,7 @@ int plan_print(const Job *job, const Training *t, const Preview *preview, Error 
     if (m.limit) job_result(job, "there are         %10.1f MiB%s", mib(m.limit), m.peak > m.limit ? ": too few" : "");
     job_result(job, "candidates in chunks of %d of %d, %d prompts at once; %ld pictures per update, %ld in the run",
                p.chunk, k, p.workers, per_update, calls);
-    return 0;
+    return mention_rewards(job, err);
 }
 
 int verb_plan(const Job *job, Error *err) {

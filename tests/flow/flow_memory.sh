@@ -34,6 +34,12 @@ if ! grep -q __asan_init "$LIBDRPO"; then
     peak=$(sed -n 's/.*peak \([0-9]*\) MiB.*/\1/p' err)
     [ $((peak * 1048576)) -lt $((whole - 30000000)) ] || broken "--memory was not kept: $peak MiB"
 fi
+# ---- what it does not know is said ----
+expect 0 "$DRPO" plan $SMALL --candidates 4 --eval-reward clipscore:somewhere --eval-reward scene
+grep -q "^not counted: .* of 1 reward$" out || broken "nothing is said of the reward's network: $(cat out)"
+expect 0 "$DRPO" plan $SMALL --candidates 4
+grep -q "not counted" out && broken "something is not counted: $(cat out)"
+
 expect 1 train --steps 1 --out none --memory 60M
 grep -q "GiB of memory" err && [ ! -e none ] || broken "60 MB are enough? $(cat err)"
 expect 1 "$DRPO" sample --prompt x --out none --memory 60M

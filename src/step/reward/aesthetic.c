@@ -170,6 +170,7 @@ const RewardKind aesthetic_kind = {
     .needs = "CLIP ViT-L/14 and, by ?head=, the predictor's own small file",
     .range = "about 1 to 10, usually 4.5 to 7",
     .licence = "Apache-2.0 (head), MIT (CLIP)",
+    .networks = true,
     .weights =
         "hf download openai/clip-vit-large-patch14; the head is in christophschuhmann/improved-aesthetic-predictor "
         "on GitHub",

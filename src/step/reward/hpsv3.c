@@ -67,6 +67,7 @@ const RewardKind hpsv3_kind = {
              "tokenizer; 18 GB of memory, or time to read the weights from disk for every picture",
     .range = "about -12 to 17, higher is better",
     .licence = "weights MIT (base model Apache-2.0)",
+    .networks = true,
     .weights =
         "hf download MizzenAI/HPSv3 HPSv3.safetensors; hf download Qwen/Qwen2-VL-7B-Instruct config.json vocab.json "
         "merges.txt tokenizer_config.json; the text: tools/hpsv3_questions.py",

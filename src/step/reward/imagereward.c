@@ -56,6 +56,7 @@ const RewardKind imagereward_kind = {
     .needs = "a folder with ImageReward.pt and vocab.txt of bert-base-uncased; 2.5 GB of memory",
     .range = "about -2.3 to 2.1, higher is better",
     .licence = "weights Apache-2.0",
+    .networks = true,
     .weights =
         "hf download THUDM/ImageReward ImageReward.pt med_config.json; hf download google-bert/bert-base-uncased "
         "vocab.txt",
