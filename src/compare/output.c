@@ -51,7 +51,7 @@ const char *compare_time_note(const Comparison *c) {
         [TIMED_CHECKPOINT] =
             "At the same time: the last checkpoint of every run within the seconds of updates that the "
             "fastest variant took; learning rates had not fallen to their end by then.",
-        [TIMED_RETRAIN] = "At the same time: trained anew, with as many updates as fit into the seconds of updates "
+        [TIMED_RETRAIN] = "Trained anew, with as many updates as fit into the seconds of updates "
                           "that the fastest variant took; schedules end there.",
         [TIMED_OFF] = ""};
     return notes[config_choice(c->job->config, OPT_SAME_TIME)];

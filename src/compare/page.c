@@ -31,7 +31,7 @@ static void row_begin(FILE *out, const char *name) {
 static void write_rank(FILE *out, const Findings *f, const ScoreSummary *s, bool timed) {
     const Comparison *c = f->c;
     const ScoreMetric *m = score_metric(s, f->metric);
-    fprintf(out, "<div class=scroll><table><tr><th></th><th>updates</th><th>generator calls</th><th>seconds</th><th>");
+    fprintf(out, "<div class=scroll><table><tr><th></th><th>updates</th><th>calls</th><th>seconds</th><th>");
     html_text(out, m->name);
     fprintf(out, "</th><th>over base</th><th>");
     html_text(out, c->variant[0].name);

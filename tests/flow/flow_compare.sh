@@ -50,7 +50,7 @@ grep -q "was made with --lr" err || broken "another --lr in the same folder: $(c
 # shellcheck disable=SC2086
 (exec "$DRPO" compare $BRIEF --methods drpo,dpo --seeds 2 --out stopped --steps 400 --checkpoint-every 0 --same-time off >out 2>err) &
 pid=$!
-for wait in $(seq 300); do
+for wait in $(seq 1200); do
     [ -s stopped/drpo-42/metrics.jsonl ] && break
     sleep 0.05
 done
@@ -68,7 +68,7 @@ grep -q "generator calls differ" grid/table.txt && grep -q "at the same time" gr
 grep -q '"chosen": "1e-[34]"' grid/table.json || broken "what was tuned is not recorded"
 # shellcheck disable=SC2086
 expect 0 "$DRPO" sweep $BRIEF --seeds 1 --vary K=4,8 --out anew --same-time retrain
-grep -q "trained anew" anew/table.txt || broken "retrain: $(cat anew/table.txt)"
+grep -q "Trained anew" anew/table.txt || broken "retrain: $(cat anew/table.txt)"
 
 expect 2 "$DRPO" sweep --out x
 grep -q -- "--vary" err || broken "nothing to vary: $(cat err)"
