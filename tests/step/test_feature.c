@@ -3,8 +3,11 @@
  * draws itself; and specifications that make no sense. */
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "check.h"
+#include "format/json.h"
 #include "format/safetensors.h"
 #include "golden.h"
 #include "step/feature/feature.h"
@@ -255,11 +258,47 @@ static void test_mistakes(void **state) {
     pipeline_free(p);
 }
 
+/* ViT-MAE that is given pictures of another side */
+static void expect_masked(int side, const char *keys, const char *says) {
+    static const char *const same[] = {"config.json", "model.safetensors"};
+    static const char folder[] = TEST_TMP "/masked", golden_file[] = SOURCE_DIR "/tests/golden/feature_vitmae/";
+    char path[600], spec[700];
+    Error err = {0};
+    json_t *sizes = NULL;
+    Pipeline *p;
+    FeatureMaps *maps;
+    assert_int_equal(dir_make(folder, &err), 0);
+    snprintf(path, sizeof path, "%spreprocessor_config.json", golden_file);
+    assert_ok(json_load_path(path, &sizes, &err), err);
+    json_object_set_new(json_object_get(sizes, "size"), "height", json_integer(side));
+    assert_ok(json_save_path(TEST_TMP "/masked/preprocessor_config.json", sizes, &err), err);
+    json_decref(sizes);
+    for (int i = 0; i < 2; i++) {
+        char link[600];
+        snprintf(path, sizeof path, "%s%s", golden_file, same[i]);
+        snprintf(link, sizeof link, "%s/%s", folder, same[i]);
+        unlink(link);
+        assert_int_equal(symlink(path, link), 0);
+    }
+    snprintf(spec, sizeof spec, "vitmae:%s?mask=true&keys=%s", folder, keys);
+    assert_ok(pipeline_open(SOURCE_DIR "/tests/fixtures/tiny-turbo", &p, &err), err);
+    assert_int_equal(feature_maps_open(spec, p, SIDE, SIDE, false, &maps, &err), DRPO_E_INPUT);
+    if (!strstr(err.text, says)) fail_msg("%s: '%s' lacks '%s'", spec, err.text, says);
+    pipeline_free(p);
+}
+
+static void test_masks_that_do_not_fit(void **state) {
+    (void)state;
+    expect_masked(12 * 65, "layer1_patch_mean", "at most 4096 patches, not from 4225");
+    expect_masked(12 * 5, "layer1_patch_std", "'layer1_patch_std': mask=true keeps 6 of 25");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_teacher),       cmocka_unit_test(test_dinov2), cmocka_unit_test(test_vit_mae),
-        cmocka_unit_test(test_teacher_noise), cmocka_unit_test(test_mask),   cmocka_unit_test(test_latent_keys),
-        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_teacher),  cmocka_unit_test(test_dinov2),
+        cmocka_unit_test(test_vit_mae),  cmocka_unit_test(test_teacher_noise),
+        cmocka_unit_test(test_mask),     cmocka_unit_test(test_latent_keys),
+        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_masks_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
  *
  * Resizing smooths (antialias) unless resize=plain, which is what the released trainers did. ViT-MAE sees all patches;
  * mask=true is the released behaviour: a random quarter of them, another one for each look. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 #include "format/resize.h"
 #include "model/vit.h"
 #include "step/feature/feature_map.h"
+
+enum { MASKED_PATCHES = 1 << 12 }; /* most that masking chooses from */
 
 typedef enum Statistic { PATCHES, MEAN, DEVIATION, CLASS, ZERO } Statistic;
 
@@ -52,6 +55,11 @@ static bool parse_key(const char *text, Key *key) {
     return key->what == DEVIATION || strcmp(text + tail, "mean") == 0;
 }
 
+static bool is_square(int n) {
+    const int root = (int)lround(sqrt(n));
+    return root * root == n;
+}
+
 static int parse_keys(const FeatureMap *m, Vit *v, Error *err) {
     for (int i = 0; i < m->keys; i++) {
         Key *k = &v->key[i];
@@ -65,6 +73,12 @@ static int parse_keys(const FeatureMap *m, Vit *v, Error *err) {
         if (k->cell && (v->kept || grid % k->cell))
             return fail(err, DRPO_E_USAGE, "--features %s: key '%s': cells of %d do not divide the %dx%d patches%s",
                         m->spec, m->key[i], k->cell, grid, grid, v->kept ? ", and masking leaves no grid" : "");
+        if (k->what == DEVIATION && !is_square(v->kept))
+            return fail(
+                err, DRPO_E_INPUT,
+                "--features %s: key '%s': mask=true keeps %d of %d patches, which form no square; leave this key "
+                "or mask=true out",
+                m->spec, m->key[i], v->kept, grid * grid);
         if (k->layer > v->last) v->last = k->layer;
     }
     return 0;
@@ -139,6 +153,10 @@ static int open_vit(FeatureMap *m, VitKind kind, Error *err) {
     bool masked = false;
     if (kind == VIT_MAE) TRY(feature_flag(m, "mask", &masked, err));
     const int patches = vit_grid(&v->config) * vit_grid(&v->config);
+    if (masked && patches > MASKED_PATCHES)
+        return fail(err, DRPO_E_INPUT,
+                    "--features %s: mask=true chooses from at most %d patches, not from %d; use mask=false", m->spec,
+                    MASKED_PATCHES, patches);
     if (masked) v->kept = patches / 4 > 1 ? patches / 4 : 1;
     TRY(parse_keys(m, v, err));
     TRY(fill_constants(m, v, err));
@@ -176,7 +194,7 @@ static void draw_mask(const void *map, RngKey key, int role, float *row) {
     const int patches = vit_grid(&v->config) * vit_grid(&v->config);
     key.candidate += (uint32_t)role * MAX_CANDIDATES;
     memset(row, 0, sizeof *row * (size_t)v->kept * (size_t)patches);
-    bool taken[1 << 12] = {false};
+    bool taken[MASKED_PATCHES] = {false};
     for (int i = 0, draw = 0; i < v->kept; draw++) {
         const size_t at = rng_below(key, (uint64_t)draw, (size_t)patches);
         if (taken[at]) continue;
@@ -200,9 +218,8 @@ static Value statistic(Graph *g, const Vit *v, Value tokens, const Key *key) {
         return to_tokens(g, x);
     }
     if (key->what == MEAN) return affine(g, sum_to(g, x, shape3(n, 1, width)), 1.0f / (float)count, 0);
-    const int side = v->kept ? 0 : grid; /* kept patches are laid out as a square where there is one */
-    int root = side;
-    while (!side && root * root < count) root++;
+    int root = v->kept ? 1 : grid; /* kept patches are laid out as a square */
+    while (root * root < count) root++;
     return to_tokens(g, pool_std(g, to_image(g, x, root, root), root, 1e-6f, false));
 }
 
