@@ -37,10 +37,16 @@ int networks_measure(Pipeline *p, Backend *b, const NetworksOptions *o, size_t *
     int batch = o->chunk && o->chunk < o->candidates ? o->chunk : o->candidates;
     GeneratorPassOptions policy = policy_options(o, batch, 0);
     TRY(generator_pass_measure(p, b, &policy, bytes, err));
-    if (!o->aside->count) return 0;
-    size_t aside;
-    LatentPassOptions one = aside_options(o, o->aside, 1, aside_goal);
-    TRY(latent_pass_measure(p, b, &one, &aside, err));
+    const FeatureBuilder picture = differentiate_builder();
+    const FeatureBuilder *maps[] = {o->aside->count ? o->aside : NULL, o->differentiates ? &picture : NULL};
+    size_t aside = 0; /* they follow one another in the same memory */
+    for (int i = 0; i < 2; i++) {
+        size_t one_bytes;
+        if (!maps[i]) continue;
+        LatentPassOptions one = aside_options(o, maps[i], 1, aside_goal);
+        TRY(latent_pass_measure(p, b, &one, &one_bytes, err));
+        if (one_bytes > aside) aside = one_bytes;
+    }
     *bytes += aside;
     return 0;
 }
