@@ -51,6 +51,12 @@ static void write_tiles(const Report *r) {
     snprintf(text, sizeof text, "%.3f &rarr; %.3f", records_mean(u, "diversity", tenth, 0),
              records_mean(u, "diversity", tenth, 1));
     tile(r->out, text, "diversity of candidates, first and last tenth");
+    if (records_column(u, "decoder_agreement/kendall_tau")) {
+        snprintf(text, sizeof text, "%.3f", records_mean(u, "decoder_agreement/kendall_tau", u->rows, 0));
+        tile(r->out, text, "Kendall's tau of the small reward decoder's ranking with the full one's");
+        snprintf(text, sizeof text, "%.0f%%", 100 * records_mean(u, "decoder_agreement/same_choice", u->rows, 0));
+        tile(r->out, text, "of the chosen candidates are those of the full decoder");
+    }
     snprintf(text, sizeof text, "%.2f s", records_mean(u, "time/seconds", u->rows, 0));
     tile(r->out, text, "per update");
     fprintf(r->out, "</div>\n");
@@ -102,6 +108,8 @@ static void write_curves(const Report *r) {
     chart(r, &r->updates, "Training rewards", "rewards", true);
     chart(r, &r->updates, "Best candidate", "reward_best", true);
     chart(r, &r->updates, "Diversity of candidates (mean pairwise latent distance)", "diversity", true);
+    chart(r, &r->updates, "Reward decoder beside the full one: agreement of ranking and choice", "decoder_agreement",
+          false);
     chart(r, &r->updates, "Gradient norm before clipping", "grad_norm", true);
     chart(r, &r->updates, "Feature scale", "feature_scale", true);
     chart(r, &r->updates, "Learning rate", "lr", false);

@@ -88,6 +88,12 @@ static int plan_given(Pipeline *p, Networks *n, const NetworksOptions *o, Error 
     return encode_pass_new(p, n->backend, o->height, o->width, &n->encode, err);
 }
 
+static int plan_decoders(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
+    int batch = decode_batch(o->candidates, o->height * p->factor, o->width * p->factor);
+    if (o->small) TRY(decode_pass_new_taesd(o->small, n->backend, batch, o->height, o->width, &n->decode, err));
+    return decode_pass_new(p, n->backend, batch, o->height, o->width, o->small ? &n->full : &n->decode, err);
+}
+
 static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
     /* A chunk that someone asked for is taken as it is unless a budget is given too. */
     size_t budget = o->budget ? o->budget : n->chunk == 1 ? lone_budget : 0;
@@ -103,8 +109,7 @@ static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error
     const FeatureBuilder picture = differentiate_builder();
     if (o->differentiates) TRY(plan_aside(p, n, o, &picture, &n->picture, err));
     if (o->given->count) TRY(plan_given(p, n, o, err));
-    int batch = decode_batch(o->candidates, o->height * p->factor, o->width * p->factor);
-    return decode_pass_new(p, n->backend, batch, o->height, o->width, &n->decode, err);
+    return plan_decoders(p, n, o, err);
 }
 
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
@@ -112,6 +117,7 @@ static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 static int bind_memory(Networks *n, Error *err) {
     size_t policy = generator_pass_bytes(n->policy);
     n->shared_bytes = decode_pass_bytes(n->decode);
+    if (n->full) n->shared_bytes = max_size(n->shared_bytes, decode_pass_bytes(n->full));
     if (n->reference) n->shared_bytes = max_size(n->shared_bytes, generator_pass_bytes(n->reference));
     if (n->aside) n->shared_bytes = max_size(n->shared_bytes, latent_pass_bytes(n->aside));
     if (n->picture) n->shared_bytes = max_size(n->shared_bytes, latent_pass_bytes(n->picture));
@@ -133,6 +139,7 @@ static int bind_memory(Networks *n, Error *err) {
     if (n->picture) TRY(latent_pass_bind(n->picture, n->shared_memory, err));
     if (n->given) TRY(latent_pass_bind(n->given, n->shared_memory, err));
     if (n->encode) TRY(encode_pass_bind(n->encode, n->shared_memory, err));
+    if (n->full) TRY(decode_pass_bind(n->full, n->shared_memory, err));
     return decode_pass_bind(n->decode, n->shared_memory, err);
 }
 
@@ -155,6 +162,7 @@ void networks_close(Networks *n) {
     generator_pass_free(n->policy);
     generator_pass_free(n->reference);
     decode_pass_free(n->decode);
+    decode_pass_free(n->full);
     latent_pass_free(n->aside);
     latent_pass_free(n->given);
     latent_pass_free(n->picture);

@@ -16,11 +16,12 @@ typedef struct Networks {
     Backend *backend;
     GeneratorPass *policy;    /* forward and backward, `chunk` candidates */
     GeneratorPass *reference; /* adapter off, features only */
-    DecodePass *decode;
-    LatentPass *aside;   /* feature maps too large to stand behind the generator; NULL: none */
-    LatentPass *given;   /* every feature of a given picture; NULL: there are no given pictures */
-    EncodePass *encode;  /* of them */
-    LatentPass *picture; /* decoder with a way back, for the reward's gradient; NULL: not used */
+    DecodePass *decode;       /* for the reward */
+    DecodePass *full;         /* where that is a small one: the VAE's; else NULL */
+    LatentPass *aside;        /* feature maps too large to stand behind the generator; NULL: none */
+    LatentPass *given;        /* every feature of a given picture; NULL: there are no given pictures */
+    EncodePass *encode;       /* of them */
+    LatentPass *picture;      /* decoder with a way back, for the reward's gradient; NULL: not used */
     int chunk;
     bool held; /* chunk is all of K: activations wait for the backward half */
     void *held_memory, *shared_memory;
@@ -37,6 +38,7 @@ typedef struct NetworksOptions {
     const FeatureBuilder *features, *aside; /* aside: count 0 for none */
     const FeatureBuilder *given;            /* likewise, of given pictures */
     bool differentiates;                    /* a decoder with a way back is needed */
+    Taesd *small;                           /* decoder for the reward; NULL: the VAE's */
     bool redraws;                           /* maps aside look at anchors anew */
 } NetworksOptions;
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "step/agreement.h"
 
 PhaseClock phase_start(StepStats *stats) { return (PhaseClock){stats, clock_seconds()}; }
 
@@ -94,6 +95,7 @@ void statistics_join(StepStats *total, const StepStats *one, int workers) {
     total->prompts_failed += one->prompts_failed;
     total->reward_faults += one->reward_faults;
     total->candidates += one->candidates;
+    agreement_join(&total->agreement, &one->agreement);
     for (int p = 0; p < PHASES; p++) total->seconds[p] += one->seconds[p] / workers;
 }
 
@@ -103,6 +105,7 @@ void statistics_finish(StepStats *stats, int prompts) {
     const int scored = prompts - stats->prompts_failed; /* none: 0/0, which records show as null */
     for (size_t i = 0; i < sizeof per_prompt / sizeof *per_prompt; i++) *per_prompt[i] /= scored;
     for (int r = 0; r < MAX_REWARDS; r++) stats->raw_mean[r] /= scored;
+    agreement_finish(&stats->agreement);
     double *per_used[] = {&stats->pref_loss, &stats->ref_loss, &stats->feature_scale, &stats->latent_distance};
     for (size_t i = 0; stats->prompts_used && i < sizeof per_used / sizeof *per_used; i++)
         *per_used[i] /= stats->prompts_used;

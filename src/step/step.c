@@ -9,6 +9,7 @@
 
 #include "base/threads.h"
 #include "model/text_pass.h"
+#include "step/agreement.h"
 #include "step/differentiate.h"
 #include "step/generate.h"
 #include "step/look.h"
@@ -27,6 +28,7 @@ struct Step {
     Pipeline *pipeline;
     Backend *backend;
     FeatureMaps *maps;
+    Taesd *small; /* decoder for the reward; NULL: the pipeline's */
     TextPass *text;
     Workers workers;
     int cores;            /* that compute at the same time, 0 < cores */
@@ -63,8 +65,22 @@ static int network_options(const Step *s, Builders *b, NetworksOptions *out, Err
                              .aside = &b->aside,
                              .given = &b->given,
                              .differentiates = method_differentiates(&o->learn.method),
+                             .small = s->small,
                              .redraws = feature_maps_redraws(s->maps)};
     return 0;
+}
+
+/* Pictures of both decoders have the same size, and come from the same latents. */
+static int open_small(Step *s, Error *err) {
+    const Pipeline *p = s->pipeline;
+    if (!s->options.reward_decoder) return 0;
+    if (taesd_open(s->options.reward_decoder, &s->small, err) < 0) return fail_in(err, "--reward-decoder");
+    const TaesdConfig *c = &s->small->config;
+    if (c->latent_channels == p->latent_channels && taesd_factor(c) == p->factor) return 0;
+    return fail(err, DRPO_E_INPUT,
+                "--reward-decoder %s: makes %d pixels a side of a latent with %d channels, the model's own decoder %d "
+                "of %d; take the one that was made for this model's VAE",
+                s->options.reward_decoder, taesd_factor(c), c->latent_channels, p->factor, p->latent_channels);
 }
 
 static int open_workers(Step *s, Error *err) {
@@ -77,6 +93,7 @@ static int open_workers(Step *s, Error *err) {
     const char *spec = o->learn.method.kind == METHOD_DRPO ? o->features : NULL; /* the others need none */
     TRY(feature_maps_open(spec, p, size, size, losses_need_latents(&o->drift, &o->learn), &s->maps, err));
     TRY(text_pass_new(p, s->backend, &s->text, err));
+    TRY(open_small(s, err));
     TRY(network_options(s, &builders, &n, err));
     int threads = o->threads > 0 ? o->threads : threads_default(), prompts = o->prompts > 0 ? o->prompts : 1;
     s->cores = threads;
@@ -109,6 +126,7 @@ void step_free(Step *s) {
     workers_close(&s->workers);
     text_pass_free(s->text);
     feature_maps_close(s->maps);
+    taesd_close(s->small);
     free(s->grad);
     free(s->norm);
     free(s);
@@ -140,6 +158,7 @@ void step_plan(const Step *s, StepPlan *out) {
                       .records = adapter, /* the gradient */
                       .chunk = s->workers.worker[0].net.chunk,
                       .workers = s->workers.count};
+    if (s->small) out->mapped += weights_in_place(s->small->weights, s->backend);
     for (int i = 0; i < s->workers.count; i++) {
         const Worker *w = &s->workers.worker[i];
         out->activations += w->net.held_bytes + w->net.shared_bytes;
@@ -348,10 +367,53 @@ static int fill_pools(Round *r, Worker *w, int index, bool *scored) {
     return 0;
 }
 
+static bool agreement_due(const StepOptions *o, long number) {
+    return number == 0 || (o->agreement_every > 0 && (number + 1) % o->agreement_every == 0);
+}
+
+/* The same candidates once more through the full decoder, whose pictures take the place of those that are done with. */
+static int score_full(Round *r, Worker *w, float *raw, double *score) {
+    const StepOptions *o = &r->step->options;
+    Selection chosen, other;
+    Candidates *c = &w->candidates;
+    PhaseClock clock = phase_start(&w->stats);
+    turns_compute(&r->turns);
+    int code = decode_pass_run(w->net.full, c->latents, c->count, c->rgb, &w->err);
+    turns_rest(&r->turns);
+    TRY(code);
+    phase_end(&clock, PHASE_DECODE);
+    const Pictures pictures = {c->rgb, c->count, c->height, c->width};
+    const long faults = reward_set_faults(r->rewards);
+    code = reward_set_score(r->rewards, w->prompt, &pictures, raw, score, &w->err);
+    w->stats.reward_faults += (int)(reward_set_faults(r->rewards) - faults);
+    phase_end(&clock, PHASE_REWARD);
+    if (code < 0) return reward_set_forgive(r->rewards, code, &w->err) ? 0 : code;
+    const bool ranked = o->pools.rounds == 0;
+    if (ranked) {
+        TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &chosen, &w->err));
+        TRY(select_candidates(score, c->count, o->positives, o->negatives, o->min_spread, &other, &w->err));
+    }
+    const Ranking small = {c->score, ranked ? &chosen : NULL}, full = {score, ranked ? &other : NULL};
+    agreement_add(&w->stats.agreement, &small, &full, c->count);
+    return 0;
+}
+
+static int look_for_agreement(Round *r, Worker *w) {
+    if (!w->net.full || !agreement_due(&r->step->options, r->number)) return 0;
+    const size_t n = (size_t)w->candidates.count;
+    float *raw = malloc((size_t)r->rewards->count * n * sizeof *raw);
+    double *scores = malloc(n * sizeof *scores);
+    const int code = raw && scores ? score_full(r, w, raw, scores) : fail(&w->err, DRPO_E_MEMORY, "out of memory");
+    free(raw);
+    free(scores);
+    return code;
+}
+
 static int score(Round *r, Worker *w, int index) {
     bool scored = false;
     if (w->net.given) return compare(r->step, w);
     TRY(ask(w, r->rewards, &scored));
+    if (scored) TRY(look_for_agreement(r, w));
     if (scored && w->candidates.rollout.rounds) TRY(fill_pools(r, w, index, &scored));
     return scored ? choose(r->step, w, r->rewards) : leave_out(w);
 }

@@ -23,7 +23,10 @@ typedef struct StepOptions {
     int resolution;       /* pixels, 0: the model's own */
     bool released_x0;     /* the released trainer's four-digit constants */
     PoolOptions pools;
-    const char *features; /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */
+    const char *reward_decoder; /* a TAESD whose pictures the reward sees; NULL: the model's own decoder */
+    int agreement_every;        /* updates between looks at what the model's own would have changed; the first update
+                                   is looked at in any case, 0: it alone */
+    const char *features;       /* "resnet:PATH?keys=a,b" or "latent?keys=..." ; several joined by '+' */
     DriftOptions drift;
     LearnOptions learn;
     OfflineOptions offline; /* all zero: online */

@@ -135,6 +135,15 @@ typedef struct FeatureSet {
     int anchor_rows; /* candidates in `anchors`; 0: as many as in policy */
 } FeatureSet;
 
+/* How far a small decoder's pictures led to the same ranking as the full one's (agreement.h). Means over prompts; in
+ * the making, sums. */
+typedef struct Agreement {
+    int prompts, ranked; /* compared; of those, with an order in both rankings */
+    double tau;          /* Kendall's, over those ranked */
+    double chosen;       /* share of the positives and negatives that the full decoder would have given too */
+    double same;         /* share of prompts where those are all */
+} Agreement;
+
 /* What one update reports. */
 typedef struct StepStats {
     double reward_mean, reward_std, reward_best,
@@ -145,9 +154,10 @@ typedef struct StepStats {
     double diversity;       /* mean pairwise RMS distance of candidates' latents */
     double weight;          /* of the prompts used, summed: their number, or with spread_weight their spreads */
     int prompts_used, prompts_skipped, candidates;
-    int prompts_failed; /* of the skipped ones: those that no reward could score */
-    int reward_faults;  /* attempts of rewards that failed, whether or not a later one was answered */
-    double seconds[8];  /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
+    int prompts_failed;  /* of the skipped ones: those that no reward could score */
+    int reward_faults;   /* attempts of rewards that failed, whether or not a later one was answered */
+    Agreement agreement; /* prompts 0: not looked at */
+    double seconds[8];   /* text, generate, reference, decode, reward, features+drift, backward, optimizer */
 } StepStats;
 
 enum {

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "step/losses.h"
+#include "step/method/method.h"
 #include "train/config.h"
 #include "train/prompt_order.h"
 #include "train/session.h"
@@ -99,6 +100,25 @@ static int check_rewards(const Config *c, Error *err) {
     return 0;
 }
 
+static int check_reward_decoder(const Config *c, Error *err) {
+    static const char kind[] = "taesd:";
+    const char *spec = config_text(c, OPT_REWARD_DECODER);
+    LearnOptions learn;
+    session_learn_options(c, &learn);
+    if (spec[0] == 0) return 0;
+    if (strncmp(spec, kind, sizeof kind - 1) != 0 || spec[sizeof kind - 1] == 0)
+        return fail(err, DRPO_E_USAGE, "--reward-decoder '%s': write taesd:PATH, or leave it out for the full decoder",
+                    spec);
+    if (config_choice(c, OPT_MODE) != MODE_ONLINE)
+        return fail(err, DRPO_E_USAGE, "--reward-decoder has no part in --mode %s, which scores no pictures",
+                    config_text(c, OPT_MODE));
+    if (method_differentiates(&learn.method))
+        return fail(err, DRPO_E_USAGE,
+                    "--reward-decoder is not for --method %s, which follows the reward through the full decoder",
+                    config_text(c, OPT_METHOD));
+    return 0;
+}
+
 static int check_run(const Config *c, Error *err) {
     if (config_bool(c, OPT_OVERWRITE) && config_text(c, OPT_RESUME)[0])
         return fail(err, DRPO_E_USAGE, "--resume continues a run and --overwrite deletes it: give one of them");
@@ -112,6 +132,7 @@ int config_check(const Config *c, Error *err) {
     if (config_has(c, OPT_MODE)) TRY(check_mode(c, err));
     if (config_has(c, OPT_POOLS)) TRY(check_pools(c, err));
     if (config_has(c, OPT_REWARD)) TRY(check_rewards(c, err));
+    if (config_has(c, OPT_REWARD_DECODER)) TRY(check_reward_decoder(c, err));
     if (config_has(c, OPT_RESUME)) TRY(check_run(c, err));
     TRY(check_file(c, OPT_NOISE, err));
     TRY(check_file(c, OPT_MANIFEST, err));

@@ -62,6 +62,11 @@ static int set(json_t *object, const char *key, json_t *value) { return json_obj
 /* NaN and infinity have no JSON number. */
 static json_t *real(double x) { return isfinite(x) ? json_real(x) : json_null(); }
 
+static json_t *agreement(const Agreement *a) {
+    return json_pack("{s:o, s:o, s:o}", "kendall_tau", real(a->tau), "same_choice", real(a->chosen), "same_prompts",
+                     real(a->same));
+}
+
 static int fill_line(json_t *line, long step, const Number *numbers, int n_numbers, const StepStats *s,
                      const RewardSet *rewards, const size_t *prompts, int n, double seconds) {
     json_t *raw = json_object(), *indices = json_array(), *time = json_object(), *phases = json_object();
@@ -76,6 +81,7 @@ static int fill_line(json_t *line, long step, const Number *numbers, int n_numbe
     bad |= set(line, "prompts_failed", json_integer(s->prompts_failed));
     bad |= set(line, "reward_faults", json_integer(s->reward_faults));
     bad |= set(line, "candidates", json_integer(s->candidates));
+    if (s->agreement.prompts) bad |= set(line, "decoder_agreement", agreement(&s->agreement));
     bad |= set(line, "prompts", indices);
     bad |= set(time, "seconds", real(seconds));
     bad |= set(time, "wall", real(clock_wall()));
@@ -96,6 +102,11 @@ static int write_events(Metrics *m, long step, const Number *numbers, int n, con
     for (int i = 0; i < rewards->count; i++) {
         snprintf(tag, sizeof tag, "reward/%s", rewards->reward[i]->name);
         TRY(write_scalar(m, tag, step, s->raw_mean[i], err));
+    }
+    if (s->agreement.prompts) {
+        TRY(write_scalar(m, "decoder_agreement/kendall_tau", step, s->agreement.tau, err));
+        TRY(write_scalar(m, "decoder_agreement/same_choice", step, s->agreement.chosen, err));
+        TRY(write_scalar(m, "decoder_agreement/same_prompts", step, s->agreement.same, err));
     }
     TRY(write_scalar(m, "train/prompts_failed", step, s->prompts_failed, err));
     TRY(write_scalar(m, "train/reward_faults", step, s->reward_faults, err));

@@ -123,6 +123,16 @@ static int find_features(const char *spec, Arena *a, const char **out, Error *er
     return *out ? 0 : fail(err, DRPO_E_USAGE, "--features '%s': no feature is named", spec);
 }
 
+/* config_check has seen that it begins with "taesd:". */
+static int find_decoder(const char *spec, Arena *a, const char **out, Error *err) {
+    *out = NULL;
+    if (spec[0] == 0) return 0;
+    const char *found = find_map(spec, a, err);
+    if (!found) return err && err->code ? err->code : fail(err, DRPO_E_MEMORY, "out of memory");
+    *out = found + strcspn(found, ":") + 1;
+    return 0;
+}
+
 int session_step_options(const Session *s, const Config *c, StepOptions *out, Error *err) {
     *out = (StepOptions){
         .candidates = (int)config_int(c, OPT_CANDIDATES),
@@ -152,6 +162,8 @@ int session_step_options(const Session *s, const Config *c, StepOptions *out, Er
                                    .positives = (int)config_int(c, OPT_POSITIVES_MIN),
                                    .optimize = config_choice(c, OPT_OPTIMIZE),
                                    .seed = (uint64_t)config_int(c, OPT_SEED)};
+    if (config_has(c, OPT_EVAL_EVERY)) out->agreement_every = (int)config_int(c, OPT_EVAL_EVERY);
+    TRY(find_decoder(config_text(c, OPT_REWARD_DECODER), s->arena, &out->reward_decoder, err));
     session_learn_options(c, &out->learn);
     TRY(session_offline_options(c, s->arena, &out->offline, err));
     if (!losses_rank(&out->learn)) out->positives = out->negatives = 1;

@@ -95,6 +95,14 @@ static void report_progress(Loop *l, const StepStats *s, double seconds) {
     if (c && c->progress) c->progress(c->user, &p);
 }
 
+static void report_agreement(const Loop *l, const Agreement *a) {
+    if (a->prompts == 0) return;
+    log_info(&l->job->log,
+             "reward decoder at step %ld: Kendall's tau with the full decoder's ranking %.3f (%d of %d prompts have "
+             "one); %.0f%% of the choice is the same, all of it for %.0f%% of the prompts",
+             l->done, a->tau, a->ranked, a->prompts, 100 * a->chosen, 100 * a->same);
+}
+
 static bool due(long step, long long every) { return every > 0 && step % every == 0; }
 
 static int one_update(Loop *l, Error *err) {
@@ -113,6 +121,7 @@ static int one_update(Loop *l, Error *err) {
     const RewardSet *scored = config_choice(c, OPT_MODE) == MODE_ONLINE ? &t->rewards : &none;
     TRY(metrics_update(&l->metrics, l->done, &stats, scored, t->indices, t->prompts_per_update, seconds, err));
     report_progress(l, &stats, seconds);
+    report_agreement(l, &stats.agreement);
     if (l->preview && due(l->done, config_int(c, OPT_EVAL_EVERY))) TRY(evaluate(l, err));
     if (due(l->done, config_int(c, OPT_CHECKPOINT_EVERY))) TRY(save_checkpoint(l, err));
     return 0;

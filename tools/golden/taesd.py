@@ -10,7 +10,7 @@ from common import GOLDEN, normal, randomize, write_io, write_weights
 
 CASES = {
     "taesd_random": dict(
-        encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), num_decoder_blocks=(2, 1, 0, 1), num_encoder_blocks=(1, 1, 1, 1)
+        encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8), num_decoder_blocks=(2, 0, 1), num_encoder_blocks=(1, 1, 1)
     ),
     "taesd_plain": dict(
         encoder_block_out_channels=(6, 6),
