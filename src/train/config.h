@@ -81,8 +81,7 @@ int config_numbers(const Config *c, OptionId id, float *out, int max); /* return
 int config_write(const Config *c, const char *path, Error *err);
 /* Options that decide the course of a run (not where it is written, how long, or on how many threads). */
 bool config_is_method(OptionId id);
-/* SHA-256 of the resolved text of those that differ from their defaults: an option added later changes no hash, a
- * default that changes does not show. */
+/* SHA-256 of the resolved text of those that differ from their defaults: an option added later changes no hash. */
 void config_hash(const Config *c, char hex[65]);
 /* "drpo train --steps 40 ...": the options that were given, so that a shell repeats the run. NULL when out of memory.
  */
