@@ -1,6 +1,7 @@
 /* Run folder: one training run on disk.
  *
- *   config.yaml  metrics.jsonl  candidates.jsonl  eval.jsonl  eval-<step>.png  events.out.tfevents.*  checkpoint-<step>/  final/ */
+ *   config.yaml  metrics.jsonl  candidates.jsonl  eval.jsonl  eval-<step>.png  events.out.tfevents.* checkpoint-<step>/
+ * final/ */
 #ifndef DRPO_TRAIN_RUN_FOLDER_H
 #define DRPO_TRAIN_RUN_FOLDER_H
 

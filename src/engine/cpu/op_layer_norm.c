@@ -1,5 +1,5 @@
-/* Layer norm and RMS norm over the last dimension and their gradients (equations: simd/norms.c). Rows are independent; the weight's
- * gradient is summed over chunks of rows in a fixed order. */
+/* Layer norm and RMS norm over the last dimension and their gradients (equations: simd/norms.c). Rows are independent;
+ * the weight's gradient is summed over chunks of rows in a fixed order. */
 #include <string.h>
 
 #include "engine/cpu/cpu.h"

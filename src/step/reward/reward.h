@@ -69,8 +69,8 @@ void reward_set_close(RewardSet *s);
  * (one reward: its raw values). */
 int reward_set_score(RewardSet *s, const Prompt *prompt, const Pictures *pictures, float *raw, double *ensemble,
                      Error *err);
-/* Scores [n] and gradient [n,3,height,width] of the sum of the rewards by their weights as given; images [n,3,height,width]
- * in [-1,1]. A reward that has no gradient is an error that names it. */
+/* Scores [n] and gradient [n,3,height,width] of the sum of the rewards by their weights as given; images
+ * [n,3,height,width] in [-1,1]. A reward that has no gradient is an error that names it. */
 int reward_set_gradient(RewardSet *s, const Prompt *prompt, const float *images, int n, int height, int width,
                         double *scores, float *gradient, Error *err);
 /* What --on-reward-error says about `code` of reward_set_score: true when the prompt is to be skipped; *err is then
