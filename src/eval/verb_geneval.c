@@ -73,15 +73,9 @@ static int open_judge(Benchmark *b, const char *path, Error *err) {
 
 static int open_noise(Benchmark *b, Error *err) {
     const Config *c = b->job->config;
-    enum { OF_PICTURE, OF_PROMPT, OF_RUN } generator = config_choice(c, OPT_GENERATOR);
     TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), b->latent_count, false, &b->noise, err));
-    if (generator == OF_PICTURE) return 0;
-    if (config_choice(c, OPT_RNG) == 0)
-        return fail(err, DRPO_E_USAGE, "--generator needs --rng torch or torch-cuda: other noise has no generator");
-    b->per_prompt = generator == OF_RUN ? b->n : 0;
-    noise_torch(b->noise, (size_t)b->n * (generator == OF_RUN ? b->all.count : 1),
-                (size_t)config_int(c, OPT_CUDA_BLOCKS));
-    return 0;
+    b->per_prompt = config_choice(c, OPT_GENERATOR) == GENERATOR_RUN ? b->n : 0;
+    return session_generator(c, b->noise, b->all.count, (size_t)b->n, err);
 }
 
 static int open_all(Benchmark *b, Error *err) {
@@ -113,7 +107,7 @@ static int open_all(Benchmark *b, Error *err) {
 static int write_picture(Benchmark *b, size_t prompt, int j, Error *err) {
     const Config *c = b->job->config;
     Arena *a = b->session.arena;
-    const bool own_seed = config_choice(c, OPT_GENERATOR) == 0;
+    const bool own_seed = config_choice(c, OPT_GENERATOR) == GENERATOR_PICTURE;
     const char *path = geneval_folder_picture(&b->folder, prompt, j);
     char *parameters = picture_text(&b->text, a, b->all.items[prompt].text,
                                     config_int(c, OPT_SEED) + (own_seed ? j : 0), b->width, b->height);

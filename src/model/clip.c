@@ -102,25 +102,15 @@ static int rename_tensors(WeightsParts *parts, const SafeFile *f, bool openclip,
     return 0;
 }
 
-static int open_parts(WeightsParts *parts, const char *path, bool *openclip, Error *err) {
-    if (!parts->arena) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    parts->path = arena_strdup(parts->arena, path);
-    parts->file = arena_alloc(parts->arena, sizeof(SafeFile *));
-    if (!parts->path || !parts->file) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    TRY(weights_map(path, &parts->file[0], err));
-    parts->files = 1;
-    *openclip = safetensors_find(parts->file[0], "visual.conv1.weight") != NULL;
-    return rename_tensors(parts, parts->file[0], *openclip, err);
-}
-
 int clip_weights_open(const char *path, bool *openclip, Weights **out, Error *err) {
     *out = NULL;
     WeightsParts parts = {.arena = arena_new()};
-    const int code = open_parts(&parts, path, openclip, err);
-    if (code == 0) return weights_from(&parts, out, err);
-    for (int i = 0; i < parts.files; i++) safetensors_close(parts.file[i]);
-    arena_free(parts.arena);
-    return code;
+    int code = weights_parts_map(&parts, path, err);
+    if (code == 0) {
+        *openclip = safetensors_find(parts.file[0], "visual.conv1.weight") != NULL;
+        code = rename_tensors(&parts, parts.file[0], *openclip, err);
+    }
+    return weights_from(&parts, code, out, err);
 }
 
 /* ---- files ---- */

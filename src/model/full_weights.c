@@ -43,13 +43,9 @@ static int fill(const Weights *from, Adapter *a, Error *err) {
     if (!parts.arena) return fail(err, DRPO_E_MEMORY, "out of memory");
     parts.path = arena_strdup(parts.arena, weights_path(from));
     parts.tensor = arena_alloc(parts.arena, (parts.count + 1) * sizeof(SafeTensor));
-    int code = parts.path && parts.tensor ? copy_values(from, a, parts.tensor, err)
-                                          : fail(err, DRPO_E_MEMORY, "out of memory");
-    if (code < 0) {
-        arena_free(parts.arena);
-        return code;
-    }
-    TRY(weights_from(&parts, &a->full, err));
+    const int code = parts.path && parts.tensor ? copy_values(from, a, parts.tensor, err)
+                                                : fail(err, DRPO_E_MEMORY, "out of memory");
+    TRY(weights_from(&parts, code, &a->full, err));
     weights_train(a->full);
     return 0;
 }

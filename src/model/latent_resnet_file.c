@@ -103,26 +103,16 @@ static int read_shapes(const WeightsParts *p, LatentResnetConfig *c, Error *err)
     return c->stages ? 0 : fail(err, DRPO_E_INPUT, "%s: tensor 'encoder.stages_0.layers_0.conv2' is missing", p->path);
 }
 
-static int open_parts(const char *path, SafeFile *file, LatentResnetConfig *c, WeightsParts *parts, Error *err) {
-    parts->path = arena_strdup(parts->arena, path);
-    parts->tensor = arena_alloc(parts->arena, (safetensors_count(file) + 1) * sizeof(SafeTensor));
-    parts->file = arena_alloc(parts->arena, sizeof(SafeFile *));
-    if (!parts->path || !parts->tensor || !parts->file) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    TRY(take_tensors(file, parts, err));
-    TRY(read_shapes(parts, c, err));
-    parts->file[0] = file;
-    parts->files = 1;
-    return 0;
+static int read_parts(WeightsParts *parts, LatentResnetConfig *c, Error *err) {
+    parts->tensor = arena_alloc(parts->arena, (safetensors_count(parts->file[0]) + 1) * sizeof(SafeTensor));
+    if (!parts->tensor) return fail(err, DRPO_E_MEMORY, "%s: out of memory", parts->path);
+    TRY(take_tensors(parts->file[0], parts, err));
+    return read_shapes(parts, c, err);
 }
 
 int latent_resnet_open(const char *path, LatentResnetConfig *c, Weights **out, Error *err) {
-    SafeFile *file = NULL;
-    TRY(weights_map(path, &file, err));
     WeightsParts parts = {.arena = arena_new()};
-    int code =
-        parts.arena ? open_parts(path, file, c, &parts, err) : fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    if (code == 0) return weights_from(&parts, out, err);
-    safetensors_close(file);
-    arena_free(parts.arena);
-    return code;
+    int code = weights_parts_map(&parts, path, err);
+    if (code == 0) code = read_parts(&parts, c, err);
+    return weights_from(&parts, code, out, err);
 }

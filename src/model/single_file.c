@@ -106,26 +106,13 @@ static int map_tensors(WeightsParts *parts, const char *component, const Checkpo
     return 0;
 }
 
-static int open_parts(WeightsParts *parts, const char *path, Error *err) {
-    if (!parts->arena) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    parts->path = arena_strdup(parts->arena, path);
-    parts->file = arena_alloc(parts->arena, sizeof(SafeFile *));
-    if (!parts->path || !parts->file) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    TRY(weights_map(path, &parts->file[0], err));
-    parts->files = 1;
-    return 0;
-}
-
 int single_file_weights(const char *path, Family f, const char *component, int text_layers, Weights **out, Error *err) {
     *out = NULL;
     WeightsParts parts = {.arena = arena_new()};
-    int code = open_parts(&parts, path, err);
+    int code = weights_parts_map(&parts, path, err);
     if (code == 0) {
         const CheckpointShape shape = {count_vae_levels(parts.file[0]), text_layers, f == FAMILY_SDXL_TURBO};
         code = map_tensors(&parts, component, &shape, err);
     }
-    if (code == 0) return weights_from(&parts, out, err);
-    for (int i = 0; i < parts.files; i++) safetensors_close(parts.file[i]);
-    arena_free(parts.arena);
-    return code;
+    return weights_from(&parts, code, out, err);
 }

@@ -7,8 +7,6 @@
  */
 #include "model/tokenizer.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +15,7 @@
 #include "model/tokenizer_bpe.h"
 #include "model/tokenizer_special.h"
 #include "model/unicode.h"
+#include "model/word_pattern.h"
 
 /* Group 1: the text of a special token that came from lower-casing. White space is Unicode's property of that name. */
 static const char PATTERN[] = "(<\\|startoftext\\|>|<\\|endoftext\\|>)|'s|'t|'re|'ve|'m|'ll|'d|\\p{L}+|\\p{N}|"
@@ -40,25 +39,13 @@ typedef struct Encoding {
 int tokenizer_length(const Tokenizer *t) { return t->special.length; }
 int tokenizer_vocab(const Tokenizer *t) { return bpe_size(t->bpe); }
 
-static int compile_pattern(Tokenizer *t, Error *err) {
-    int code;
-    PCRE2_SIZE offset;
-    t->pattern = pcre2_compile((PCRE2_SPTR)PATTERN, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
-    if (!t->pattern)
-        return fail(err, DRPO_E_INTERNAL,
-                    "tokenizer: PCRE2 refuses the word pattern (code %d at %zu); it needs Unicode support", code,
-                    (size_t)offset);
-    pcre2_jit_compile(t->pattern, PCRE2_JIT_COMPLETE); /* only speed: without it the interpreter runs */
-    return 0;
-}
-
 int tokenizer_open(const char *folder, Tokenizer **out, Error *err) {
     *out = NULL;
     Tokenizer *t = calloc(1, sizeof *t);
     if (!t) return fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
     int code = bpe_open(folder, &t->bpe, err);
     if (code >= 0) code = special_tokens_read(folder, t->bpe, &t->special, err);
-    if (code >= 0) code = compile_pattern(t, err);
+    if (code >= 0) code = word_pattern_compile(PATTERN, &t->pattern, err);
     if (code < 0) {
         tokenizer_free(t);
         return code;

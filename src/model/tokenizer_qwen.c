@@ -5,8 +5,6 @@
  * as transformers' Qwen2Tokenizer does it. A word takes the blank in front of it along; digits stand alone. */
 #include "model/tokenizer_qwen.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +13,7 @@
 #include "format/json.h"
 #include "format/utf8.h"
 #include "model/unicode.h"
+#include "model/word_pattern.h"
 
 enum { MAX_ADDED = 256 };
 
@@ -105,24 +104,12 @@ static int read_added(QwenTokenizer *t, const char *folder, const char *name, co
     return code;
 }
 
-static int compile_pattern(QwenTokenizer *t, Error *err) {
-    int code;
-    PCRE2_SIZE offset;
-    t->pattern = pcre2_compile((PCRE2_SPTR)PATTERN, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
-    if (!t->pattern)
-        return fail(err, DRPO_E_INTERNAL,
-                    "tokenizer: PCRE2 refuses the word pattern (code %d at %zu); it needs Unicode support", code,
-                    (size_t)offset);
-    pcre2_jit_compile(t->pattern, PCRE2_JIT_COMPLETE); /* only speed */
-    return 0;
-}
-
 static int open_all(QwenTokenizer *t, const char *folder, Error *err) {
     TRY(bpe_open_unmarked(folder, &t->bpe, err));
     t->size = bpe_size(t->bpe);
     TRY(read_added(t, folder, "tokenizer_config.json", "added_tokens_decoder", read_decoder, err));
     TRY(read_added(t, folder, "tokenizer.json", "added_tokens", read_list, err));
-    return compile_pattern(t, err);
+    return word_pattern_compile(PATTERN, &t->pattern, err);
 }
 
 int qwen_tokenizer_open(const char *folder, QwenTokenizer **out, Error *err) {

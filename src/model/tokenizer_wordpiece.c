@@ -6,8 +6,6 @@
  * A word that cannot be put together so, or is longer than 100 characters, becomes [UNK] as a whole. */
 #include "model/tokenizer_wordpiece.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +13,7 @@
 #include "base/file.h"
 #include "format/utf8.h"
 #include "model/unicode.h"
+#include "model/word_pattern.h"
 
 enum { VOCAB_LIMIT = 16 << 20, LONGEST_WORD = 100, LONGEST_PIECE = 4 * LONGEST_WORD };
 
@@ -69,21 +68,12 @@ static int read_vocab(WordPiece *w, const char *path, Error *err) {
                 path);
 }
 
-static int compile(const char *pattern, pcre2_code **out, Error *err) {
-    int code;
-    PCRE2_SIZE offset;
-    *out = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
-    if (*out) return 0;
-    return fail(err, DRPO_E_INTERNAL, "tokenizer: PCRE2 refuses a pattern (code %d at %zu); it needs Unicode support",
-                code, (size_t)offset);
-}
-
 static int open_all(WordPiece *w, const char *path, Error *err) {
     w->arena = arena_new();
     if (!w->arena) return fail(err, DRPO_E_MEMORY, "tokenizer: out of memory");
-    TRY(compile(NO_TEXT, &w->no_text, err));
-    TRY(compile(ACCENT, &w->accent, err));
-    TRY(compile(WORD, &w->word, err));
+    TRY(word_pattern_compile(NO_TEXT, &w->no_text, err));
+    TRY(word_pattern_compile(ACCENT, &w->accent, err));
+    TRY(word_pattern_compile(WORD, &w->word, err));
     return read_vocab(w, path, err);
 }
 

@@ -68,15 +68,15 @@ static void parts_free(const WeightsParts *parts) {
     arena_free(parts->arena); /* owns the list of files */
 }
 
-int weights_from(const WeightsParts *parts, Weights **out, Error *err) {
+int weights_from(const WeightsParts *parts, int code, Weights **out, Error *err) {
     *out = NULL;
-    Weights *w = calloc(1, sizeof *w);
+    Weights *w = code < 0 ? NULL : calloc(1, sizeof *w);
     if (!w) {
         parts_free(parts);
-        return fail(err, DRPO_E_MEMORY, "out of memory for weights");
+        return code < 0 ? code : fail(err, DRPO_E_MEMORY, "out of memory for weights");
     }
     w->parts = *parts;
-    int code = fill_entries(w, err);
+    code = fill_entries(w, err);
     if (code < 0) {
         weights_free(w);
         return code;

@@ -26,7 +26,7 @@ int weights_open_variant(const char *folder, const char *stem, const char *varia
  * (format/torch_pickle.h). */
 int weights_open_file(const char *path, Weights **out, Error *err);
 /* Weights put together by a reader: `tensor` (in file order, final names) and everything it points to live in the arena
- * or in the files. Takes files and arena over, also on failure. `path` is for messages. */
+ * or in the files. `path` is for messages. */
 typedef struct WeightsParts {
     const char *path;
     struct SafeFile **file;
@@ -35,7 +35,11 @@ typedef struct WeightsParts {
     size_t count;
     struct Arena *arena;
 } WeightsParts;
-int weights_from(const WeightsParts *parts, Weights **out, Error *err);
+/* Maps the one file that all parts come from. The caller has made the arena; NULL is an error here. */
+int weights_parts_map(WeightsParts *parts, const char *path, Error *err);
+/* Takes files and arena over, also on failure. `code`: what the reader came to; below 0 all is given back and `code`
+ * returned. */
+int weights_from(const WeightsParts *parts, int code, Weights **out, Error *err);
 /* safetensors_open or torch_pickle_open, by the file's first bytes; a git-lfs pointer in place of the file is refused
  * with the command that gets it. */
 int weights_map(const char *path, struct SafeFile **out, Error *err);

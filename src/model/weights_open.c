@@ -153,10 +153,12 @@ static int open_index(WeightsParts *parts, const char *folder, Error *err) {
     return code;
 }
 
-static int open_one(WeightsParts *parts, Error *err) {
+int weights_parts_map(WeightsParts *parts, const char *path, Error *err) {
+    if (!parts->arena) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    parts->path = arena_strdup(parts->arena, path);
     parts->file = arena_alloc(parts->arena, sizeof(SafeFile *));
-    if (!parts->file) return fail(err, DRPO_E_MEMORY, "%s: out of memory", parts->path);
-    TRY(weights_map(parts->path, &parts->file[0], err));
+    if (!parts->path || !parts->file) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    TRY(weights_map(path, &parts->file[0], err));
     parts->files = 1;
     return 0;
 }
@@ -175,35 +177,23 @@ static int list_tensors(WeightsParts *parts, Error *err) {
 static int open_parts(WeightsParts *parts, const char *folder, const char *stem, const char *variant, Error *err) {
     if (!parts->arena) return fail(err, DRPO_E_MEMORY, "%s: out of memory", folder);
     TRY(choose(folder, stem, variant, parts->arena, &parts->path, err));
-    TRY(ends_with(parts->path, ".json") ? open_index(parts, folder, err) : open_one(parts, err));
+    TRY(ends_with(parts->path, ".json") ? open_index(parts, folder, err) : weights_parts_map(parts, parts->path, err));
     return list_tensors(parts, err);
 }
 
 int weights_open_variant(const char *folder, const char *stem, const char *variant, Weights **out, Error *err) {
     *out = NULL;
     WeightsParts parts = {.arena = arena_new()};
-    int code = open_parts(&parts, folder, stem, variant ? variant : "", err);
-    if (code == 0) return weights_from(&parts, out, err);
-    for (int i = 0; i < parts.files; i++) safetensors_close(parts.file[i]);
-    arena_free(parts.arena);
-    return code;
-}
-
-static int open_file_parts(WeightsParts *parts, const char *path, Error *err) {
-    if (parts->arena) parts->path = arena_strdup(parts->arena, path);
-    if (!parts->path) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
-    TRY(open_one(parts, err));
-    return list_tensors(parts, err);
+    const int code = open_parts(&parts, folder, stem, variant ? variant : "", err);
+    return weights_from(&parts, code, out, err);
 }
 
 int weights_open_file(const char *path, Weights **out, Error *err) {
     *out = NULL;
     WeightsParts parts = {.arena = arena_new()};
-    int code = open_file_parts(&parts, path, err);
-    if (code == 0) return weights_from(&parts, out, err);
-    for (int i = 0; i < parts.files; i++) safetensors_close(parts.file[i]);
-    arena_free(parts.arena);
-    return code;
+    int code = weights_parts_map(&parts, path, err);
+    if (code == 0) code = list_tensors(&parts, err);
+    return weights_from(&parts, code, out, err);
 }
 
 int weights_open(const char *folder, const char *stem, Weights **out, Error *err) {

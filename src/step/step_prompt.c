@@ -121,18 +121,22 @@ static int ask_gradient(void *user, const Prompt *prompt, const float *images, i
     return reward_set_gradient(user, prompt, images, n, height, width, scores, gradient, err);
 }
 
-/* Scores what was drawn last; false in `scored` when no reward could and that is forgiven. */
-static int ask(Worker *w, RewardSet *rewards, bool *scored) {
-    Candidates *c = &w->candidates;
+/* Scores the pictures there are; false in `scored` when no reward could and that is forgiven. */
+static int ask(Worker *w, RewardSet *rewards, float *raw, double *score, bool *scored) {
+    const Candidates *c = &w->candidates;
     PhaseClock clock = phase_start(&w->stats);
-    Pictures pictures = {c->rgb, c->count, c->height, c->width};
+    const Pictures pictures = {c->rgb, c->count, c->height, c->width};
     const long faults = reward_set_faults(rewards);
-    const int code = reward_set_score(rewards, w->prompt, &pictures, c->raw, c->score, &w->err);
+    const int code = reward_set_score(rewards, w->prompt, &pictures, raw, score, &w->err);
     w->stats.reward_faults += (int)(reward_set_faults(rewards) - faults);
     phase_end(&clock, PHASE_REWARD);
-    c->rewards = rewards->count;
     *scored = code == 0;
     return reward_set_forgive(rewards, code, &w->err) ? 0 : code;
+}
+
+static int ask_of_candidates(Worker *w, RewardSet *rewards, bool *scored) {
+    w->candidates.rewards = rewards->count;
+    return ask(w, rewards, w->candidates.raw, w->candidates.score, scored);
 }
 
 static int choose(const Step *s, Worker *w, RewardSet *rewards) {
@@ -182,7 +186,7 @@ static int fill_pools(Round *r, Worker *w, int index, bool *scored) {
         code = draw_candidates(r->step, w);
         turns_rest(&r->turns);
         TRY(code);
-        TRY(ask(w, r->rewards, scored));
+        TRY(ask_of_candidates(w, r->rewards, scored));
         if (*scored) pools_keep(c);
     }
     return 0;
@@ -199,16 +203,13 @@ static int score_full(Round *r, Worker *w, float *raw, double *score) {
     Candidates *c = &w->candidates;
     PhaseClock clock = phase_start(&w->stats);
     turns_compute(&r->turns);
-    int code = decode_pass_run(w->net.full, c->latents, c->count, c->rgb, &w->err);
+    const int code = decode_pass_run(w->net.full, c->latents, c->count, c->rgb, &w->err);
     turns_rest(&r->turns);
     TRY(code);
     phase_end(&clock, PHASE_DECODE);
-    const Pictures pictures = {c->rgb, c->count, c->height, c->width};
-    const long faults = reward_set_faults(r->rewards);
-    code = reward_set_score(r->rewards, w->prompt, &pictures, raw, score, &w->err);
-    w->stats.reward_faults += (int)(reward_set_faults(r->rewards) - faults);
-    phase_end(&clock, PHASE_REWARD);
-    if (code < 0) return reward_set_forgive(r->rewards, code, &w->err) ? 0 : code;
+    bool scored;
+    TRY(ask(w, r->rewards, raw, score, &scored));
+    if (!scored) return 0;
     const bool ranked = o->pools.rounds == 0;
     if (ranked) {
         TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &chosen, &w->err));
@@ -233,7 +234,7 @@ static int look_for_agreement(Round *r, Worker *w) {
 static int score(Round *r, Worker *w, int index) {
     bool scored = false;
     if (w->net.given) return compare(r->step, w);
-    TRY(ask(w, r->rewards, &scored));
+    TRY(ask_of_candidates(w, r->rewards, &scored));
     if (scored) TRY(look_for_agreement(r, w));
     if (scored && w->candidates.rollout.rounds) TRY(fill_pools(r, w, index, &scored));
     return scored ? choose(r->step, w, r->rewards) : leave_out(w);

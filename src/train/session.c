@@ -180,3 +180,13 @@ int session_noise(const Config *c, uint64_t seed, size_t per_image, bool trainin
     noise_torch(*out, 0, (size_t)config_int(c, OPT_CUDA_BLOCKS));
     return 0;
 }
+
+int session_generator(const Config *c, NoiseSource *noise, size_t prompts, size_t per_prompt, Error *err) {
+    const Generator generator = (Generator)config_choice(c, OPT_GENERATOR);
+    if (generator == GENERATOR_PICTURE) return 0;
+    if (config_choice(c, OPT_RNG) == 0)
+        return fail(err, DRPO_E_USAGE, "--generator needs --rng torch or torch-cuda: other noise has no generator");
+    noise_torch(noise, generator == GENERATOR_RUN ? prompts * per_prompt : per_prompt,
+                (size_t)config_int(c, OPT_CUDA_BLOCKS));
+    return 0;
+}

@@ -40,6 +40,11 @@ void session_learn_options(const Config *c, LearnOptions *out);
 int session_offline_options(const Config *c, Arena *a, OfflineOptions *out, Error *err);
 /* --rng and --noise, and for training --neighbour-noise. per_image = C*h*w. */
 int session_noise(const Config *c, uint64_t seed, size_t per_image, bool training, NoiseSource **out, Error *err);
+/* --generator, as it is listed there: whose noise one generator of PyTorch draws. */
+typedef enum Generator { GENERATOR_PICTURE, GENERATOR_PROMPT, GENERATOR_RUN } Generator;
+/* Noise of `per_prompt` pictures for each of `prompts` as --generator draws it; refused where --rng has no generator.
+ */
+int session_generator(const Config *c, NoiseSource *noise, size_t prompts, size_t per_prompt, Error *err);
 
 /* A fresh adapter on the layers of --lora-targets, initialised from --seed. */
 int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err);

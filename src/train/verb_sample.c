@@ -77,18 +77,13 @@ static int open_output(Drawing *d, Error *err) {
 /* Where a prompt's noise begins: rows of a file, and of the one tensor of --generator run, go on; seeds start again. */
 static int open_noise(Drawing *d, Error *err) {
     const Config *c = d->job->config;
-    enum { OF_PICTURE, OF_PROMPT, OF_RUN } generator = config_choice(c, OPT_GENERATOR);
+    const Generator generator = (Generator)config_choice(c, OPT_GENERATOR);
     TRY(session_noise(c, (uint64_t)config_int(c, OPT_SEED), d->latent_count, false, &d->noise, err));
-    size_t all = d->prompts.count * (size_t)d->count;
-    bool file = config_text(c, OPT_NOISE)[0];
-    d->own_seeds = !file && generator == OF_PICTURE;
-    d->per_prompt = file || generator == OF_RUN ? d->count : 0;
-    if (file) return noise_require(d->noise, all, err);
-    if (generator == OF_PICTURE) return 0;
-    if (config_choice(c, OPT_RNG) == 0)
-        return fail(err, DRPO_E_USAGE, "--generator needs --rng torch or torch-cuda: other noise has no generator");
-    noise_torch(d->noise, generator == OF_RUN ? all : (size_t)d->count, (size_t)config_int(c, OPT_CUDA_BLOCKS));
-    return 0;
+    const bool file = config_text(c, OPT_NOISE)[0];
+    d->own_seeds = !file && generator == GENERATOR_PICTURE;
+    d->per_prompt = file || generator == GENERATOR_RUN ? d->count : 0;
+    if (file) return noise_require(d->noise, d->prompts.count * (size_t)d->count, err);
+    return session_generator(c, d->noise, d->prompts.count, (size_t)d->count, err);
 }
 
 /* Bytes that are allocated and not touched yet. */

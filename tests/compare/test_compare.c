@@ -174,6 +174,13 @@ static Scores read_scores(int variants, int seeds, const int *base, const int *t
     return s;
 }
 
+static ScoreSummary summarise(const Scores *s, Arena *a) {
+    ScoreSummary out;
+    Error err = {0};
+    if (scores_summarise(s, 1, a, &out, &err) < 0) fail_msg("%s", err.text);
+    return out;
+}
+
 static void near(double got, double wanted) {
     if (!(fabs(got - wanted) < 1e-9)) fail_msg("%.9g instead of %.9g", got, wanted);
 }
@@ -184,9 +191,7 @@ static void test_constant(void **state) {
     const int base[] = {1, 1}, tuned[] = {3, 2};
     Scores s = read_scores(2, 1, base, tuned, 0);
     Arena *a = arena_new();
-    ScoreSummary out;
-    Error err = {0};
-    if (scores_summarise(&s, 1, a, &out, &err) < 0) fail_msg("%s", err.text);
+    ScoreSummary out = summarise(&s, a);
     assert_int_equal(out.metrics, 4); /* even, odd, overall, scene */
     const ScoreMetric *m = score_metric(&out, "overall");
     near(m->base.value, 0.25);
@@ -206,9 +211,7 @@ static void test_paired(void **state) {
     const int base[] = {2, 2}, tuned[] = {4, 3};
     Scores s = read_scores(2, 1, base, tuned, 10);
     Arena *a = arena_new();
-    ScoreSummary out;
-    Error err = {0};
-    if (scores_summarise(&s, 1, a, &out, &err) < 0) fail_msg("%s", err.text);
+    ScoreSummary out = summarise(&s, a);
     const ScoreMetric *m = score_metric(&out, "overall");
     assert_true(m->tuned[0].high - m->tuned[0].low > 0.02);
     near(m->lead[1].low, 0.25);
@@ -223,9 +226,7 @@ static void test_seeds(void **state) {
     const int base[] = {1, 1, 1, 1}, tuned[] = {4, 2, 4, 2};
     Scores s = read_scores(2, 2, base, tuned, 0);
     Arena *a = arena_new();
-    ScoreSummary out;
-    Error err = {0};
-    if (scores_summarise(&s, 1, a, &out, &err) < 0) fail_msg("%s", err.text);
+    ScoreSummary out = summarise(&s, a);
     const ScoreMetric *m = score_metric(&out, "overall");
     near(m->tuned[0].value, 0.75);
     near(m->tuned[0].low, 0.5);
@@ -243,10 +244,8 @@ static void test_untrained(void **state) {
     const int base[] = {1, 1}, tuned[] = {3, 2};
     Scores s = read_scores(2, 1, base, tuned, 0);
     Arena *a = arena_new();
-    ScoreSummary out;
-    Error err = {0};
     scores_untrained(&s, 1, 0, 0);
-    if (scores_summarise(&s, 1, a, &out, &err) < 0) fail_msg("%s", err.text);
+    ScoreSummary out = summarise(&s, a);
     near(score_metric(&out, "overall")->tuned[1].value, 0.25);
     near(score_metric(&out, "overall")->gain[1].value, 0);
     scores_free(&s);

@@ -235,7 +235,7 @@ static List make_list(int64_t t, int text_layers, int64_t v, int layers, int64_t
 static int check_list(const List *l, const ClipConfig *c, Error *err) {
     Weights *w = NULL;
     WeightsParts parts = {.path = "list", .tensor = l->tensor, .count = l->n, .arena = l->arena};
-    assert_ok(weights_from(&parts, &w, err), *err);
+    assert_ok(weights_from(&parts, 0, &w, err), *err);
     const int code = clip_check(w, c, err);
     weights_free(w); /* the arena too */
     return code;
@@ -279,7 +279,7 @@ static void the_largest_gradient_fits(void **state) {
     Weights *w = NULL;
     List l = make_list(1024, 24, 1280, 32, 1024, false);
     WeightsParts parts = {.path = "list", .tensor = l.tensor, .count = l.n, .arena = l.arena};
-    assert_ok(weights_from(&parts, &w, &err), err);
+    assert_ok(weights_from(&parts, 0, &w, &err), err);
     assert_ok(clip_config_published("f", 1024, 1280, false, "", &c, &err), err);
     Arena *a = arena_new();
     Build b = {.g = graph_new(a), .weights = w};

@@ -187,7 +187,7 @@ static void check_published(const char *vision, const char *text) {
     assert_true(l->parameters > 8285000000 && l->parameters < 8295000000);
     Weights *w;
     const WeightsParts parts = {.path = "published", .tensor = l->tensor, .count = l->n, .arena = l->arena};
-    assert_ok(weights_from(&parts, &w, &err), err);
+    assert_ok(weights_from(&parts, 0, &w, &err), err);
     read_config(PUBLISHED, &c);
     Arena *arena = arena_new();
     Build b = {.g = graph_new(arena), .weights = w};

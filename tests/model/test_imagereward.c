@@ -177,7 +177,7 @@ static void the_published_checkpoint_fits(void **state) {
     assert_true(l->parameters > 440000000 && l->parameters < 450000000);
     Weights *w;
     const WeightsParts parts = {.path = "published", .tensor = l->tensor, .count = l->n, .arena = l->arena};
-    assert_ok(weights_from(&parts, &w, &err), err);
+    assert_ok(weights_from(&parts, 0, &w, &err), err);
     assert_ok(imagereward_config_read("/nowhere", w, &c, &err), err);
     assert_true(c.image == 224 && c.patch == 16 && c.vision_layers == 24 && c.vision_width / c.head == 16);
     assert_true(c.layers == 12 && c.width / c.head == 12 && c.mlp == 3072 && c.vocab == 30524);

@@ -4,6 +4,7 @@
 
 #include "../check.h"
 #include "format/json.h"
+#include "gradient_gap.h"
 #include "step/pools.h"
 #include "step/step.h"
 
@@ -162,16 +163,6 @@ static float *gradient(World *w, const StepOptions *o, StepStats *stats) {
     noise_close(noise);
     step_free(step);
     return grad;
-}
-
-static double difference(const float *a, const float *b, size_t n) {
-    double gap = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        gap += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        size += (double)a[i] * a[i];
-    }
-    assert_true(size > 0);
-    return sqrt(gap / size);
 }
 
 /* When a pool takes all candidates of one round, it is the ranking: the same sets in another order. */

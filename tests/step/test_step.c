@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "gradient_gap.h"
 #include "step/step.h"
 
 enum { K = 6, PROMPTS = 2 };
@@ -102,16 +103,6 @@ static float *gradient(World *w, const StepOptions *o, StepStats *stats) {
     noise_close(noise);
     step_free(step);
     return grad;
-}
-
-static double difference(const float *a, const float *b, size_t n) {
-    double gap = 0, size = 0;
-    for (size_t i = 0; i < n; i++) {
-        gap += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        size += (double)a[i] * a[i];
-    }
-    assert_true(size > 0);
-    return sqrt(gap / size);
 }
 
 static void chunks_give_the_same_update(void **state) {
