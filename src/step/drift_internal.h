@@ -67,6 +67,9 @@ typedef struct DriftKernels {
                            float *out);
     void (*drag)(const float *to, const float *from, double weight, size_t dim,
                  double *out); /* += weight (to - from) */
+    /* coefficient[u] += sign softmax(logit + shift)[u]; part [count] is scratch, count a multiple of 8. */
+    void (*soften)(const double *measure, const double *shift, size_t count, DriftCurve curve, double sign,
+                   double *part, double *coefficient);
 } DriftKernels;
 
 /* The fastest set that the processor has, up to level 0 (portable), 1 (AVX2) or 2 (AVX-512). */
@@ -105,14 +108,14 @@ void cloud_ready(Cloud *c);
 /* From now on the measure is -cos, of vectors with norms floored at 1e-8. */
 void cloud_use_cosine(Cloud *c);
 
-/* Logit of a pair whose distance (cosine: -cos) is `measure`. */
-static inline double drift_logit(int kernel, double scale, double measure, double radius) {
-    if (kernel == 2) return -measure / radius;
-    const double x = measure / scale / radius;
-    return kernel == 1 ? -0.5 * x * x : -x;
-}
-
 /* ---- one term on a cloud (drift_term.c) ---- */
+
+/* Logits of the distance (cosine: of -cos): -d / scale / radius, or rbf: half the square of that, negative. */
+static inline DriftCurve drift_curve(int kernel, double scale, double radius) {
+    if (kernel == 2) return (DriftCurve){-1 / radius, 0};
+    const double per_unit = 1 / (scale * radius);
+    return kernel == 1 ? (DriftCurve){0, -0.5 * per_unit * per_unit} : (DriftCurve){-per_unit, 0};
+}
 
 /* What the targets that share one row of the cloud add up to; index 0: open, 1: masked at sample `own`. */
 typedef struct Column {

@@ -64,7 +64,7 @@
 #define SET(isa)                                                                                                       \
     {                                                                                                                  \
         dots_##isa, mix_##isa, distances_##isa, weigh_##isa, columns_##isa, rows_##isa, merge_##isa, strongest_##isa,  \
-            affinities_##isa, coefficients_##isa, drag_##isa                                                           \
+            affinities_##isa, coefficients_##isa, drag_##isa, soften_##isa                                             \
     }
 
 const DriftKernels *drift_kernels(int level) {

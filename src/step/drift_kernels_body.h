@@ -258,6 +258,27 @@ TARGET static void KERNEL(drag)(const float *to, const float *from, double weigh
     for (size_t k = 0; k < dim; k++) out[k] += weight * ((double)to[k] - (double)from[k]);
 }
 
+/* ---- softmax of one row ---- */
+
+TARGET static void KERNEL(soften)(const double *measure, const double *shift, size_t count, DriftCurve curve,
+                                  double sign, double *part, double *coefficient) {
+    const KERNEL(doubles) none = {0}, far = none - 1e300; /* not -inf - -inf */
+    KERNEL(doubles) most = far, sum = none;
+    for (size_t u = 0; u < count; u += LANES) {
+        const KERNEL(doubles) value = LARGER(KERNEL(logit)(curve, DOUBLES(measure + u)) + DOUBLES(shift + u), far);
+        *(KERNEL(doubles) *)(part + u) = value;
+        most = LARGER(most, value);
+    }
+    const double peak = KERNEL(largest)(most);
+    for (size_t u = 0; u < count; u += LANES) {
+        const KERNEL(doubles) e = KERNEL(exponential)(DOUBLES(part + u) - peak);
+        *(KERNEL(doubles) *)(part + u) = e;
+        sum += e;
+    }
+    const double share = sign / KERNEL(total)(sum);
+    for (size_t u = 0; u < count; u += LANES) *(KERNEL(doubles) *)(coefficient + u) += share * DOUBLES(part + u);
+}
+
 #undef LANES
 #undef DOUBLES
 #undef INLINE

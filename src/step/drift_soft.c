@@ -10,15 +10,21 @@
 
 /* ---- awr, awr-contrast, awr-topk: differences of means under a row softmax ---- */
 
+enum { SOFT_ROWS = 5 }; /* arrays of one row in a thread's scratch */
+
+/* Coefficients below this share of 1 move nothing: forces are divided by an RMS of at least 1e-4. */
+#define SOFT_NEGLIGIBLE 1e-24
+
 typedef struct Soft {
     Cloud cloud; /* policy rows, then reference rows */
     const SoftWeights *weights;
     const DriftOptions *drift;
-    size_t tokens;
-    double scale, unit; /* of the kernel, of the coordinates */
-    double *force;      /* [n,d] of one radius */
-    double *total;      /* [n,d] sum of F_r / rms_r */
-    double *work;       /* [threads][2 rows] */
+    size_t tokens, padded; /* samples, rounded up to whole vectors */
+    double scale, unit;    /* of the kernel, of the coordinates */
+    double *shift[3];      /* [padded] logarithms of the rows' weights: as attractors, as repellers, none */
+    double *force;         /* [n,d] of one radius */
+    double *total;         /* [n,d] sum of F_r / rms_r */
+    double *work;          /* [threads][SOFT_ROWS * padded] */
 } Soft;
 
 static void find_scale(Soft *s) {
@@ -33,44 +39,54 @@ static void find_scale(Soft *s) {
     s->unit = fmax(s->scale / sqrt((double)c->dim), 1e-3);
 }
 
-/* Adds sign * softmax(logit + log weight of the candidate) to the coefficients; log_weight NULL: none. */
-static void add_softmax(const double *logit, size_t n, const double *log_weight, size_t tokens, double sign,
-                        double *coefficient) {
-    double most = -INFINITY, sum = 0;
-    for (size_t j = 0; j < n; j++) most = fmax(most, logit[j] + (log_weight ? log_weight[j / tokens] : 0));
-    for (size_t j = 0; j < n; j++) sum += exp(logit[j] + (log_weight ? log_weight[j / tokens] : 0) - most);
-    for (size_t j = 0; j < n; j++)
-        coefficient[j] += sign * exp(logit[j] + (log_weight ? log_weight[j / tokens] : 0) - most) / sum;
+static void spread_weights(Soft *s) {
+    const size_t n = s->cloud.samples;
+    for (size_t j = 0; j < s->padded; j++) {
+        s->shift[0][j] = j < n ? s->weights->up[j / s->tokens] : 0;
+        s->shift[1][j] = j < n ? s->weights->down[j / s->tokens] : 0;
+        s->shift[2][j] = 0;
+    }
 }
 
-/* F_r of one sample, and its sum of squares. measure [rows], work [2 rows]. */
-static double row_force(const Soft *s, const double *measure, size_t i, double radius, double *work) {
+/* out += coefficients times differences from sample i, of rows first..first+n-1 of the cloud. */
+static void drag_rows(const Soft *s, const double *coefficient, size_t first, size_t i, double *out) {
     const Cloud *c = &s->cloud;
-    const size_t n = c->samples, dim = c->dim;
-    double *logit = work, *coefficient = work + c->rows, *out = s->force + i * dim, power = 0;
-    for (size_t u = 0; u < c->rows; u++) logit[u] = drift_logit(s->drift->kernel, s->scale, measure[u], radius);
-    memset(coefficient, 0, c->rows * sizeof *coefficient);
-    add_softmax(logit, n, s->weights->up, s->tokens, 1, coefficient);
-    add_softmax(logit, n, s->weights->down, s->tokens, -1, coefficient);
-    add_softmax(logit + n, n, NULL, 1, 1, coefficient + n);
+    for (size_t u = 0; u < c->samples; u++)
+        if (fabs(coefficient[u]) > SOFT_NEGLIGIBLE)
+            c->kernels->drag(c->row[first + u], c->row[i], coefficient[u] / s->unit, c->dim, out);
+}
+
+/* F_r of one sample, and its sum of squares. measure [rows], work [SOFT_ROWS * padded]. */
+static double row_force(const Soft *s, const double *measure, size_t i, DriftCurve curve, double *work) {
+    const Cloud *c = &s->cloud;
+    const size_t n = c->samples, dim = c->dim, padded = s->padded;
+    double *near = work, *base = near + padded, *part = base + padded, *own = part + padded, *held = own + padded;
+    double *out = s->force + i * dim, power = 0;
+    for (size_t u = n; u < padded; u++) near[u] = base[u] = DRIFT_FAR;
+    memcpy(near, measure, n * sizeof *near);
+    memcpy(base, measure + n, n * sizeof *base);
+    memset(own, 0, 2 * padded * sizeof *own);
+    c->kernels->soften(near, s->shift[0], padded, curve, 1, part, own);
+    c->kernels->soften(near, s->shift[1], padded, curve, -1, part, own);
+    c->kernels->soften(base, s->shift[2], padded, curve, 1, part, held);
     memset(out, 0, dim * sizeof *out);
-    for (size_t u = 0; u < c->rows; u++)
-        for (size_t k = 0; k < dim && coefficient[u] != 0; k++)
-            out[k] += coefficient[u] * ((double)c->row[u][k] - c->row[i][k]) / s->unit;
+    drag_rows(s, own, 0, i, out);
+    drag_rows(s, held, n, i, out);
     for (size_t k = 0; k < dim; k++) power += out[k] * out[k];
     return power;
 }
 
 static double add_radius(Soft *s, double radius, double factor, double *row_power) {
     Cloud *c = &s->cloud;
+    const DriftCurve curve = drift_curve(s->drift->kernel, s->scale, radius);
     double power = 0;
     for (size_t first = 0; first < c->samples; first += DRIFT_ROWS) {
         const size_t rows = first + DRIFT_ROWS < c->samples ? DRIFT_ROWS : c->samples - first;
         const double *measure = cloud_measure(c, first, rows);
 #pragma omp parallel for num_threads(c->threads) schedule(static)
         for (size_t i = 0; i < rows; i++)
-            row_power[first + i] = row_force(s, measure + i * c->rows, first + i, radius,
-                                             s->work + (size_t)omp_get_thread_num() * 2 * c->rows);
+            row_power[first + i] = row_force(s, measure + i * c->rows, first + i, curve,
+                                             s->work + (size_t)omp_get_thread_num() * SOFT_ROWS * s->padded);
     }
     const size_t count = c->samples * c->dim;
     for (size_t i = 0; i < c->samples; i++) power += row_power[i];
@@ -83,6 +99,7 @@ static void run_means(Soft *s, const SoftOptions *o, const FeatureSet *set, doub
     const DriftOptions *d = s->drift;
     const size_t count = s->cloud.samples * s->cloud.dim;
     find_scale(s);
+    spread_weights(s);
     *result = (DriftResult){.scale = s->scale, .scale_per_dim = s->unit};
     if (d->kernel == 2) cloud_use_cosine(&s->cloud);
     const double factor = o->objective == OBJECTIVE_AWR_TOPK ? o->force : 1;
@@ -98,17 +115,19 @@ static int drift_means(const FeatureSet *set, size_t samples, const SoftWeights 
                        const DriftOptions *drift, int threads, DriftResult *result, Error *err) {
     const float *base[2] = {set->policy, set->reference};
     const size_t count[2] = {samples, samples}, numbers = samples * (size_t)set->dim;
-    Soft s = {.weights = w, .drift = drift, .tokens = (size_t)set->tokens};
+    Soft s = {.weights = w, .drift = drift, .tokens = (size_t)set->tokens, .padded = (samples + 7) / 8 * 8};
     TRY(cloud_open(&s.cloud, 2, base, count, (size_t)set->dim, threads, err));
     s.force = malloc(numbers * sizeof(double));
     s.total = calloc(numbers, sizeof(double));
-    s.work = malloc((size_t)s.cloud.threads * 2 * s.cloud.rows * sizeof(double));
-    double *row_power = malloc(samples * sizeof(double));
-    const bool fits = s.force && s.total && s.work && row_power;
+    s.work = malloc((size_t)s.cloud.threads * SOFT_ROWS * s.padded * sizeof(double));
+    double *shift = malloc(3 * s.padded * sizeof(double)), *row_power = malloc(samples * sizeof(double));
+    const bool fits = s.force && s.total && s.work && shift && row_power;
+    for (size_t k = 0; k < 3; k++) s.shift[k] = shift ? shift + k * s.padded : NULL;
     if (fits) run_means(&s, o, set, row_power, result);
     free(s.force);
     free(s.total);
     free(s.work);
+    free(shift);
     free(row_power);
     cloud_close(&s.cloud);
     return fits ? 0 : fail(err, DRPO_E_MEMORY, "drift: no memory for the forces of %zu samples", samples);

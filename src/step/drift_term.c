@@ -82,13 +82,6 @@ void field_mask_own(const Field *f, double *tile, size_t first, size_t rows, siz
     }
 }
 
-/* Logits as drift_logit has them, with one product instead of quotients. */
-static DriftCurve curve_of(const Term *t, double radius) {
-    if (t->kernel == 2) return (DriftCurve){-1 / radius, 0};
-    const double per_unit = 1 / (t->scale * radius);
-    return t->kernel == 1 ? (DriftCurve){0, -0.5 * per_unit * per_unit} : (DriftCurve){-per_unit, 0};
-}
-
 static void lay_out(Field *f) {
     const Term *t = f->term;
     for (size_t i = 0; i < f->cloud->samples; i++) f->own_first[i] = -1;
@@ -104,7 +97,7 @@ static void lay_out(Field *f) {
         if (c->own >= 0) f->own_first[c->own] = (ptrdiff_t)u;
     }
     f->weights = (DriftWeights){{f->weight[0], f->weight[2]}, {f->weight[1], f->weight[3]}};
-    for (int r = 0; r < t->n_radii; r++) f->curve[r] = curve_of(t, t->radii[r]);
+    for (int r = 0; r < t->n_radii; r++) f->curve[r] = drift_curve(t->kernel, t->scale, t->radii[r]);
 }
 
 static void field_close(Field *f) {

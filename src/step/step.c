@@ -37,7 +37,7 @@ static int network_options(const Step *s, Builders *b, NetworksOptions *out, Err
                              .given = &b->given,
                              .differentiates = method_differentiates(&o->learn.method),
                              .small = s->small,
-                             .redraws = feature_maps_redraws(s->maps)};
+                             .redraws = o->learn.soft.objective == OBJECTIVE_BINARY && feature_maps_redraws(s->maps)};
     return 0;
 }
 

@@ -130,6 +130,26 @@ static void test_running_sums_agree_with_libm(void **state) {
         }
 }
 
+/* Weights may be zero (-INFINITY) and columns absent; coefficients are added to what is there. */
+static void test_softmax_of_a_row_agrees_with_libm(void **state) {
+    (void)state;
+    enum { N = 24, SEEN = 19 };
+    const DriftCurve curves[] = {{-1, 0}, {-300, 0}, {0, -0.5}, {40, 0}};
+    for (size_t c = 0; c < sizeof curves / sizeof *curves; c++)
+        for (int level = 0; level <= DRIFT_KERNELS_BEST; level++) {
+            double measure[N], shift[N], part[N], got[N], want[N], sum = 0;
+            for (size_t u = 0; u < N; u++) {
+                measure[u] = u < SEEN ? fabs(sin((double)u)) : curves[c].linear > 0 ? -DRIFT_FAR : DRIFT_FAR;
+                shift[u] = u == 3 ? -INFINITY : -(double)(u % 5);
+                want[u] = exp(curves[c].linear * measure[u] + curves[c].quadratic * measure[u] * measure[u] + shift[u]);
+                sum += want[u];
+                got[u] = 7;
+            }
+            drift_kernels(level)->soften(measure, shift, N, curves[c], -2, part, got);
+            for (size_t u = 0; u < N; u++) assert_true(fabs(got[u] - (7 - 2 * want[u] / sum)) < 1e-9);
+        }
+}
+
 static void test_distances_agree_with_libm(void **state) {
     (void)state;
     double product[DRIFT_COLUMNS], square[DRIFT_COLUMNS], tile[DRIFT_TILE], margin, own = 3;
@@ -151,9 +171,8 @@ static void test_distances_agree_with_libm(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sparse_agrees_with_dense),
-        cmocka_unit_test(test_threads_do_not_change_a_bit),
-        cmocka_unit_test(test_running_sums_agree_with_libm),
+        cmocka_unit_test(test_sparse_agrees_with_dense),     cmocka_unit_test(test_threads_do_not_change_a_bit),
+        cmocka_unit_test(test_running_sums_agree_with_libm), cmocka_unit_test(test_softmax_of_a_row_agrees_with_libm),
         cmocka_unit_test(test_distances_agree_with_libm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
