@@ -45,6 +45,14 @@ need_build_tools() {
     need_onednn
 }
 
+# What tests run beside the program: rewards in Python, a certificate.
+need_test_tools() {
+    missing=
+    have python3 && python3 -c 'import ssl' 2>/dev/null || missing="$missing python3"
+    have openssl || missing="$missing openssl"
+    [ -z "$missing" ] || apt_install $missing
+}
+
 # onednn_version INCLUDE_FOLDER: "3.2", nothing when it is not there
 onednn_version() {
     awk '$2 == "DNNL_VERSION_MAJOR" { a = $3 } $2 == "DNNL_VERSION_MINOR" { b = $3 } END { if (a != "") print a "." b }' \

@@ -1,4 +1,5 @@
-/* Measurements of `drpo bench`: an update (verb_bench.c), single ops (bench_op.c), the drift (bench_drift.c). */
+/* Measurements of `drpo bench`: an update (verb_bench.c), single ops (bench_op.c), the drift (bench_drift.c), rewards
+ * (bench_reward.c). */
 #ifndef DRPO_TRAIN_BENCH_H
 #define DRPO_TRAIN_BENCH_H
 
@@ -9,5 +10,7 @@
 int bench_ops(const Job *job, Error *err);
 /* One drift field at growing numbers of rows. */
 int bench_drift(const Job *job, Error *err);
+/* Pictures a second of each --reward. */
+int bench_reward(const Job *job, Error *err);
 
 #endif

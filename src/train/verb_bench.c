@@ -1,5 +1,5 @@
-/* The verb `bench`: seconds per update, phase by phase, and peak memory. The first update is not timed. `bench op` and
- * `bench drift` have files of their own. */
+/* The verb `bench`: seconds per update, phase by phase, and peak memory. The first update is not timed. `bench op`,
+ * `bench drift` and `bench reward` have files of their own. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,10 +83,10 @@ int verb_bench(const Job *job, Error *err) {
     static const struct {
         const char *name;
         int (*run)(const Job *job, Error *err);
-    } kinds[] = {{"step", bench_step}, {"op", bench_ops}, {"drift", bench_drift}};
+    } kinds[] = {{"step", bench_step}, {"op", bench_ops}, {"drift", bench_drift}, {"reward", bench_reward}};
     int n = config_count(job->config, OPT_BENCHED);
     const char *name = n ? config_item(job->config, OPT_BENCHED, 0) : "step";
     for (size_t i = 0; n <= 1 && i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(name, kinds[i].name) == 0) return kinds[i].run(job, err);
-    return fail(err, DRPO_E_USAGE, "bench takes one of: step (an update, the default), op, drift");
+    return fail(err, DRPO_E_USAGE, "bench takes one of: step (an update, the default), op, drift, reward");
 }

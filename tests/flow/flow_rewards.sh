@@ -129,6 +129,10 @@ grep -q "^scene_correct" out && grep -q "^scene_heldout" out || broken "not in t
 expect 2 train --eval-reward scene@2 --out weighted
 grep -q "only measured" err || broken "$(cat err)"
 
+# ---- how long they take ----
+expect 0 "$DRPO" bench reward --reward scene --reward "plugin:$EXAMPLES/redness.so" --resolution 64 --candidates 3 --steps 1 --json
+grep -q '"reward":"scene","pictures":3,"side":64,.*"scores":\[[01].[0-9]*,' out && grep -q '"plugin_redness"' out || broken "bench reward: $(cat out)"
+
 expect 0 "$DRPO" rewards
 for kind in scene scene-correct exec: http: https: plugin: callback:; do
     grep -q "^$kind" out || broken "'drpo rewards' does not list $kind"

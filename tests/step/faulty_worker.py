@@ -2,11 +2,12 @@
 
     faulty_worker.py exec FOLDER FAULT,FAULT,...      lines of JSON on stdin and stdout
     faulty_worker.py http FOLDER FAULT,FAULT,...      a server; prints its port
+    faulty_worker.py https FOLDER FAULT,FAULT,...     the same with TLS; FOLDER/server.pem has its key and certificate
 
 FOLDER holds how many requests came, so that a worker that is started anew goes on in the list. A good answer scores
 picture k by the first of its bytes. Needs ?images=rgb.
 """
-import base64, fcntl, json, os, sys, time
+import base64, fcntl, json, os, ssl, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 mode, folder, faults = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
@@ -101,5 +102,9 @@ if mode == "exec":
 else:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if mode == "https":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(folder, "server.pem"))
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     print(server.server_port, flush=True)
     server.serve_forever()

@@ -159,18 +159,20 @@ static void test_workers_know_their_number(void **state) {
 
 /* ---- servers ---- */
 
-static int start_server(Child *server, const char *faults) {
+static int start_speaking(Child *server, const char *language, const char *faults) {
     char command[1200], *line = NULL;
     size_t written = 0;
     ChildEvent event = CHILD_CLOSED;
     Error err = {0};
     fresh_folder();
-    snprintf(command, sizeof command, "exec " WORKER " http " FOLDER " %s", faults);
+    snprintf(command, sizeof command, "exec " WORKER " %s " FOLDER " %s", language, faults);
     assert_int_equal(child_start(server, command, &err), 0);
     assert_int_equal(child_exchange(server, "", 0, &written, clock_seconds() + 60, &line, &event, &err), 0);
     assert_int_equal(event, CHILD_LINE);
     return atoi(line);
 }
+
+static int start_server(Child *server, const char *faults) { return start_speaking(server, "http", faults); }
 
 static void test_servers(void **state) {
     (void)state;
@@ -244,6 +246,78 @@ static void test_tokens_and_names(void **state) {
     reward_close(r);
 }
 
+/* ---- TLS ---- */
+
+/* A certificate for 127.0.0.1 that signs itself, in FOLDER/NAME.pem, the key in front of it. */
+static void make_certificate(const char *name) {
+    char command[1200];
+    fresh_folder();
+    snprintf(command, sizeof command,
+             "cd " FOLDER " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+             "-subj /CN=%s -addext subjectAltName=IP:127.0.0.1 -keyout %s.key -out %s.crt 2>%s.log && "
+             "cat %s.key %s.crt >%s.pem",
+             name, name, name, name, name, name, name);
+    if (system(command) != 0) fail_msg("openssl made no certificate, see " FOLDER "/%s.log", name);
+}
+
+static void expect_untrusted(const char *spec, const char *mend) {
+    float scores[COUNT];
+    Error err = {0};
+    Reward *r = open_spec(spec);
+    assert_int_equal(score(r, scores, &err), DRPO_E_REWARD);
+    if (!strstr(err.text, "reward https://") || !strstr(err.text, "not trusted: ") || !strstr(err.text, mend))
+        fail_msg("%s", err.text);
+    for (int k = 0; k < COUNT; k++) assert_true(scores[k] == 0);
+    reward_close(r);
+}
+
+static void test_only_trusted_servers_are_asked(void **state) {
+    (void)state;
+    Child server;
+    char spec[512];
+    Reward *r = NULL;
+    Error err = {0};
+    unsetenv("SSL_CERT_FILE");
+    make_certificate("server");
+    make_certificate("other");
+    const int port = start_speaking(&server, "https", "ok");
+    snprintf(spec, sizeof spec, "https://127.0.0.1:%d/?images=rgb&retries=0", port);
+    expect_untrusted(spec, "?ca=FILE.pem");
+    setenv("SSL_CERT_FILE", FOLDER "/server.crt", 1);
+    r = open_spec(spec);
+    expect_good(r, "SSL_CERT_FILE");
+    reward_close(r);
+    setenv("SSL_CERT_FILE", FOLDER "/other.crt", 1);
+    snprintf(spec, sizeof spec, "https://127.0.0.1:%d/?images=rgb&retries=0&workers=2&ca=" FOLDER "/server.crt", port);
+    r = open_spec(spec);
+    expect_good(r, "?ca=");
+    reward_close(r);
+    unsetenv("SSL_CERT_FILE");
+    snprintf(spec, sizeof spec, "https://127.0.0.1:%d/?images=rgb&retries=0&ca=" FOLDER "/other.crt", port);
+    expect_untrusted(spec, "does ?ca=");
+    snprintf(spec, sizeof spec, "https://localhost:%d/?images=rgb&retries=0&ca=" FOLDER "/server.crt", port);
+    expect_untrusted(spec, "by a name that its certificate holds");
+    assert_int_equal(reward_open("https://localhost/?ca=" FOLDER "/none.crt", NULL, 0, &r, &err), DRPO_E_USAGE);
+    assert_non_null(strstr(err.text, "none.crt"));
+    error_clear(&err);
+    assert_int_equal(reward_open("http://localhost/?ca=" FOLDER "/server.crt", NULL, 0, &r, &err), DRPO_E_USAGE);
+    child_stop(&server, 0);
+}
+
+static void test_a_server_without_tls(void **state) {
+    (void)state;
+    Child server;
+    char spec[256];
+    float scores[COUNT];
+    Error err = {0};
+    snprintf(spec, sizeof spec, "https://127.0.0.1:%d/?images=rgb&retries=0", start_server(&server, "ok"));
+    Reward *r = open_spec(spec);
+    assert_int_equal(score(r, scores, &err), DRPO_E_REWARD);
+    if (!strstr(err.text, "does it speak https?")) fail_msg("%s", err.text);
+    reward_close(r);
+    child_stop(&server, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_programs),
@@ -252,6 +326,8 @@ int main(void) {
         cmocka_unit_test(test_servers),
         cmocka_unit_test(test_a_connection_stays_open),
         cmocka_unit_test(test_tokens_and_names),
+        cmocka_unit_test(test_only_trusted_servers_are_asked),
+        cmocka_unit_test(test_a_server_without_tls),
     };
     setenv("no_proxy", "*", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,25 +1,61 @@
-"""Writes a folder of the true size of HPSv3 or ImageReward with random weights, for measuring time and memory without the published files.
+"""Writes a reward model of the true size with random weights, for measuring time and memory without the published files.
 
-    python3 make_reward.py hpsv3 FOLDER [--layers N] [--seed N]        # 16.6 GB in bfloat16; N layers in each tower instead of 32 and 28
+    python3 make_reward.py clip-l FOLDER [--seed N]                    # 1.7 GB in float32, for clipscore and aesthetic
+    python3 make_reward.py clip-h FOLDER, pickscore FOLDER             # 3.9 GB in float32
+    python3 make_reward.py hpsv2 FOLDER                                # HPS_v2.1_compressed.pt, 2 GB in float16: the numbers of clip-h
+    python3 make_reward.py aesthetic FOLDER                            # the head alone
     python3 make_reward.py imagereward FOLDER [--layers N]             # 1.8 GB in float32
+    python3 make_reward.py hpsv3 FOLDER [--layers N]                   # 16.6 GB in bfloat16; N layers in each tower instead of 32 and 28
 
 Tokenizers are the small ones of the tests. They cut texts into more pieces, so HPSv3's user text is one of the length that the authors'
-has in the published vocabulary (about 600 tokens)."""
+has in the published vocabulary (about 600 tokens); CLIP reads 77 tokens whatever the text."""
 
 import argparse
 import json
 import os
 import shutil
 import struct
+import sys
 
 import numpy as np
 import torch
 
-GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "golden")
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+GOLDEN = os.path.join(ROOT, "tests", "golden")
 BLOCK = 1 << 24
-BRANCH_ENDS = ("attn.proj.weight", "mlp.fc2.weight", "o_proj.weight", "down_proj.weight", "output.dense.weight")
+BRANCH_ENDS = ("attn.proj.weight", "mlp.fc2.weight", "o_proj.weight", "down_proj.weight", "output.dense.weight", "out_proj.weight")
 NORMS = ("norm", "ln_q", "Norm")
 TEXT_TOKENS = 600
+CLIP = {  # width, layers, heads of both towers; embedding
+    "clip-l": dict(text=(768, 12, 12), vision=(1024, 24, 16), embedding=768, act="quick_gelu"),
+    "clip-h": dict(text=(1024, 24, 16), vision=(1280, 32, 16), embedding=1024, act="gelu"),
+}
+CLIP_VOCAB, CLIP_TOKENS = 49408, 77
+
+
+def clip_shapes(size):
+    for tower in ("text", "vision"):
+        width, layers, _ = size[tower]
+        for i in range(layers):
+            p = f"{tower}_model.encoder.layers.{i}."
+            for name in ("q", "k", "v", "out"):
+                yield from linear(f"{p}self_attn.{name}_proj", width, width)
+            yield from linear(p + "mlp.fc1", 4 * width, width)
+            yield from linear(p + "mlp.fc2", width, 4 * width)
+            yield from linear(p + "layer_norm1", width)
+            yield from linear(p + "layer_norm2", width)
+    text, vision = size["text"][0], size["vision"][0]
+    yield "text_model.embeddings.token_embedding.weight", (CLIP_VOCAB, text)
+    yield "text_model.embeddings.position_embedding.weight", (CLIP_TOKENS, text)
+    yield from linear("text_model.final_layer_norm", text)
+    yield "vision_model.embeddings.class_embedding", (vision,)
+    yield "vision_model.embeddings.patch_embedding.weight", (vision, 3, 14, 14)
+    yield "vision_model.embeddings.position_embedding.weight", (257, vision)
+    yield from linear("vision_model.pre_layrnorm", vision)
+    yield from linear("vision_model.post_layernorm", vision)
+    yield "text_projection.weight", (size["embedding"], text)
+    yield "visual_projection.weight", (size["embedding"], vision)
+    yield "logit_scale", ()
 
 
 def hpsv3_shapes(layers, vocab):
@@ -113,6 +149,61 @@ def write(path, shapes, dtype, seed):
     print(f"{path}: {len(shapes)} tensors, {at / 1e9:.2f} GB", flush=True)
 
 
+def make_tokenizer(folder):
+    """The tests' own, told to write 77 tokens; its last one ends a text."""
+    source = os.path.join(ROOT, "tests", "fixtures", "tiny-turbo", "tokenizer")
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    path = os.path.join(folder, "tokenizer_config.json")
+    with open(path) as f:
+        config = json.load(f)
+    config["model_max_length"] = CLIP_TOKENS
+    with open(path, "w") as f:
+        json.dump(config, f, indent=1)
+    with open(os.path.join(folder, "vocab.json")) as f:
+        return len(json.load(f))
+
+
+def make_clip(folder, size, seed):
+    tokens = make_tokenizer(folder)
+
+    def tower(kind):
+        width, layers, heads = size[kind]
+        return dict(hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers, num_attention_heads=heads, hidden_act=size["act"], projection_dim=size["embedding"])  # fmt: skip
+
+    text = dict(vocab_size=CLIP_VOCAB, max_position_embeddings=CLIP_TOKENS, bos_token_id=tokens - 2, eos_token_id=tokens - 1, pad_token_id=0)
+    config = dict(
+        architectures=["CLIPModel"],
+        model_type="clip",
+        projection_dim=size["embedding"],
+        text_config=tower("text") | text,
+        vision_config=tower("vision") | dict(image_size=224, patch_size=14),
+    )
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(config, f, indent=1)
+    write(os.path.join(folder, "model.safetensors"), list(clip_shapes(size)), "F32", seed)
+
+
+def make_hpsv2(folder, seed):
+    sys.path.insert(0, os.path.join(ROOT, "tools", "golden"))
+    from random_clip import openclip_names
+
+    make_tokenizer(folder)
+    random, state = np.random.default_rng(seed), {}
+    block = random.standard_normal(BLOCK, dtype=np.float32)
+    for name, shape in clip_shapes(CLIP["clip-h"]):
+        values = np.concatenate([v.astype(np.float16) for v in pieces(name, shape, block, random)])
+        state[name] = torch.from_numpy(values).reshape(shape)
+    torch.save({"state_dict": openclip_names(state)}, os.path.join(folder, "HPS_v2.1_compressed.pt"))
+
+
+def make_aesthetic(folder, seed):
+    draw, state = torch.Generator().manual_seed(seed), {}
+    for i, out, wide in ((0, 1024, 768), (2, 128, 1024), (4, 64, 128), (6, 16, 64), (7, 1, 16)):
+        state[f"layers.{i}.weight"] = torch.randn(out, wide, generator=draw) / wide**0.5
+        state[f"layers.{i}.bias"] = torch.randn(out, generator=draw) * 0.05
+    torch.save(state, os.path.join(folder, "sac+logos+ava1-l14-linearMSE.pth"))
+
+
 def make_hpsv3(folder, layers, seed, vocab):
     source = os.path.join(GOLDEN, "hpsv3")
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
@@ -136,14 +227,20 @@ def make_imagereward(folder, layers, seed):
 
 if __name__ == "__main__":
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parse.add_argument("model", choices=["hpsv3", "imagereward"])
+    parse.add_argument("model", choices=["clip-l", "clip-h", "pickscore", "hpsv2", "aesthetic", "imagereward", "hpsv3"])
     parse.add_argument("folder")
-    parse.add_argument("--layers", type=int, default=32)
+    parse.add_argument("--layers", type=int, default=32, help="of imagereward and hpsv3")
     parse.add_argument("--vocab", type=int, default=151658, help="rows of HPSv3's token table")
     parse.add_argument("--seed", type=int, default=0)
     o = parse.parse_args()
     os.makedirs(o.folder, exist_ok=True)
     if o.model == "hpsv3":
         make_hpsv3(o.folder, o.layers, o.seed, o.vocab)
-    else:
+    elif o.model == "imagereward":
         make_imagereward(o.folder, o.layers, o.seed)
+    elif o.model == "hpsv2":
+        make_hpsv2(o.folder, o.seed)
+    elif o.model == "aesthetic":
+        make_aesthetic(o.folder, o.seed)
+    else:
+        make_clip(o.folder, CLIP["clip-l" if o.model == "clip-l" else "clip-h"], o.seed)

@@ -1,5 +1,6 @@
 /* http, https: a server as a reward. Each request is a POST of the JSON that exec: programs get (message.h);
- * connections stay open between requests.
+ * connections stay open between requests. A server of https must show a certificate that the system's authorities
+ * signed, or those of ?ca=; there is no way to trust anybody.
  *
  * Everything but an answer of status 200 with the right scores within the time is a fault that names the URL. */
 #include <curl/curl.h>
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "step/reward/message.h"
 #include "step/reward/reward_internal.h"
@@ -24,6 +26,7 @@ typedef struct Line { /* a connection */
 
 typedef struct HttpState {
     const char *url; /* behind the lines, in the same block */
+    char *ca;        /* file of authorities to trust; NULL: the system's */
     PictureForm form;
     double timeout, connect_timeout;
     struct curl_slist *headers;
@@ -55,14 +58,26 @@ static int broken(const Reward *r, Error *err, const char *what) {
     return fail(err, DRPO_E_REWARD, "reward %s: %s", r->label, what);
 }
 
+/* A certificate that nobody signed who is trusted, or that of another name. */
+static int untrusted(const Reward *r, const char *why, Error *err) {
+    const HttpState *s = r->state;
+    const char *mend = strstr(why, "target host") ? "ask it by a name that its certificate holds"
+                       : s->ca ? "does ?ca= (or SSL_CERT_FILE) hold the certificate of whoever signed its own?"
+                               : "name the certificate of whoever signed its own by ?ca=FILE.pem (its own, if it "
+                                 "signed itself), or have the system trust it";
+    return fail(err, DRPO_E_REWARD, "reward %s: the server is not trusted: %s; %s", r->label, why, mend);
+}
+
 static int no_answer(const Reward *r, const Line *l, CURLcode code, Error *err) {
     const HttpState *s = r->state;
     char what[CURL_ERROR_SIZE + 64];
+    const char *why = *l->error ? l->error : curl_easy_strerror(code);
+    if (code == CURLE_PEER_FAILED_VERIFICATION) return untrusted(r, why, err);
     if (l->too_long) return broken(r, err, "its reply is longer than 1 MiB");
     if (code == CURLE_OPERATION_TIMEDOUT)
         snprintf(what, sizeof what, "no reply within %g s; raise ?timeout= (%s)", s->timeout, l->error);
     else
-        snprintf(what, sizeof what, "%s", *l->error ? l->error : curl_easy_strerror(code));
+        snprintf(what, sizeof what, "%s%s", why, code == CURLE_SSL_CONNECT_ERROR ? "; does it speak https?" : "");
     return broken(r, err, what);
 }
 
@@ -127,6 +142,7 @@ static void http_destroy(Reward *r) {
         free(s->line[k].reply);
     }
     curl_slist_free_all(s->headers);
+    free(s->ca);
     pthread_mutex_destroy(&s->lock);
     free(s);
     curl_global_cleanup();
@@ -152,6 +168,19 @@ static int add_headers(HttpState *s, const RewardSpec *spec, Error *err) {
     return good ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
+/* ?ca=, else what other programs know as SSL_CERT_FILE, else the system's. */
+static int find_authorities(HttpState *s, const RewardSpec *spec, Error *err) {
+    if (strcmp(spec->name, "https") != 0) return 0;
+    const char *given = reward_text(spec, "ca"), *known = getenv("SSL_CERT_FILE");
+    const char *file = *given ? given : known && *known ? known : NULL;
+    if (!file) return 0;
+    if (access(file, R_OK) != 0)
+        return fail_errno(err, DRPO_E_USAGE, "reward '%s': cannot read %s, which %s names", spec->name, file,
+                          *given ? "?ca=" : "SSL_CERT_FILE");
+    s->ca = strdup(file);
+    return s->ca ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
+}
+
 static int open_line(const HttpState *s, Line *l, Error *err) {
     l->curl = curl_easy_init();
     if (!l->curl) return fail(err, DRPO_E_MEMORY, "cannot make a connection: libcurl gives none");
@@ -159,6 +188,7 @@ static int open_line(const HttpState *s, Line *l, Error *err) {
     curl_easy_setopt(l->curl, CURLOPT_HTTPHEADER, s->headers);
     curl_easy_setopt(l->curl, CURLOPT_USERAGENT, "drpo/" DRPO_VERSION);
     curl_easy_setopt(l->curl, CURLOPT_NOSIGNAL, 1L);
+    if (s->ca) curl_easy_setopt(l->curl, CURLOPT_CAINFO, s->ca);
     curl_easy_setopt(l->curl, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(l->curl, CURLOPT_TIMEOUT_MS, (long)(1000 * s->timeout));
     curl_easy_setopt(l->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)(1000 * s->connect_timeout));
@@ -213,7 +243,8 @@ static int http_open(const RewardSpec *spec, const RewardContext *context, Rewar
     r->lanes = s->lines;
     r->score = http_score;
     r->destroy = http_destroy;
-    int code = add_headers(s, spec, err);
+    int code = find_authorities(s, spec, err);
+    if (code == 0) code = add_headers(s, spec, err);
     for (int k = 0; k < s->lines && code == 0; k++) code = open_line(s, &s->line[k], err);
     if (code == 0)
         *out = r;
@@ -223,7 +254,8 @@ static int http_open(const RewardSpec *spec, const RewardContext *context, Rewar
 }
 
 static const RewardOption options[] = {
-    {"images", REWARD_CHOICE, "png", "png|rgb", "form of the pictures"},
+    {"ca", REWARD_TEXT, "", "", "PEM file of the authorities to trust; without it SSL_CERT_FILE, or the system's"},
+    {"images", REWARD_CHOICE, "png", "png|rgb", "form of the pictures"}, /* from here on those of http too */
     {"timeout", REWARD_SECONDS, "120", "", "seconds for an answer"},
     {"connect_timeout", REWARD_SECONDS, "10", "", "of them, seconds to reach the server"},
     {"workers", REWARD_COUNT, "1", "1..64", "connections that share a prompt's pictures"},
@@ -231,13 +263,13 @@ static const RewardOption options[] = {
     {NULL, REWARD_TEXT, NULL, NULL, NULL},
 };
 
-#define SERVER_KIND(scheme)                                                                                            \
+#define SERVER_KIND(scheme, its_options)                                                                               \
     {                                                                                                                  \
         .name = scheme, .argument = "//HOST[:PORT]/PATH", .scores = "whatever the server answers",                     \
         .needs = "a server that answers a POST of JSON with JSON (docs/rewards.md)", .range = "any finite number",     \
-        .licence = "the server's own", .weights = "the server's own", .options = options, .retries = 2,                \
+        .licence = "the server's own", .weights = "the server's own", .options = its_options, .retries = 2,            \
         .open = http_open                                                                                              \
     }
 
-const RewardKind http_kind = SERVER_KIND("http");
-const RewardKind https_kind = SERVER_KIND("https");
+const RewardKind http_kind = SERVER_KIND("http", options + 1);
+const RewardKind https_kind = SERVER_KIND("https", options);
