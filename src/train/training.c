@@ -94,7 +94,7 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(open_optimizer(t, c, err));
     TRY(session_step_options(&t->session, c, &options, err));
     TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
-    TRY(training_fit(t, c, &options, err));
+    TRY(training_fit(t, job, &options, err));
     Pipeline *p = t->session.pipeline;
     TRY(open_noise(t, c, options.resolution, err));
     config_hash(c, t->identity.config);

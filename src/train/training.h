@@ -35,7 +35,7 @@ struct Preview;
 /* preview NULL: none */
 void training_plan(const Training *t, const Config *c, const struct Preview *preview, struct MemoryPlan *out);
 /* Plans the step anew with fewer bytes for activations where the machine has too little; training_open does it. */
-int training_fit(Training *t, const Config *c, StepOptions *o, Error *err);
+int training_fit(Training *t, const Job *job, StepOptions *o, Error *err);
 /* Refuses what does not fit and says what would; encodes the run's prompts; fills memory. */
 int training_fill(Training *t, const Job *job, const struct Preview *preview, Error *err);
 /* What an evaluation looks at and a run ends with: the average if there is one. */

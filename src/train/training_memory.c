@@ -37,12 +37,23 @@ static bool shrink(const Training *t, const Config *c, const MemoryPlan *m, Step
     return true;
 }
 
-int training_fit(Training *t, const Config *c, StepOptions *o, Error *err) {
+/* Sums are then added up in other groups: whoever compares adapters to the byte has to know. */
+static void say_smaller(const Job *job, const StepOptions *o) {
+    const size_t mib = o->memory_budget >> 20;
+    log_warn(&job->log, "little memory: %zu MiB for activations; for the same bytes elsewhere: --memory-budget %zuM",
+             mib, mib);
+}
+
+int training_fit(Training *t, const Job *job, StepOptions *o, Error *err) {
     enum { MOST_TRIES = 4 };
+    const Config *c = job->config;
     MemoryPlan m;
     for (int i = 0; i < MOST_TRIES; i++) {
         training_plan(t, c, NULL, &m);
-        if (m.limit == 0 || m.peak <= m.limit || !shrink(t, c, &m, o)) return 0;
+        if (m.limit == 0 || m.peak <= m.limit || !shrink(t, c, &m, o)) {
+            if (i > 0) say_smaller(job, o);
+            return 0;
+        }
         step_free(t->step);
         t->step = NULL;
         int code = step_new(t->session.pipeline, t->session.backend, t->adapter, o, &t->step, err);
