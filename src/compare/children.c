@@ -116,6 +116,7 @@ static int fill_evaluation(const Comparison *c, const Config *run, const EvalPla
     for (int i = 0; i < OPT_COUNT; i++) {
         OptionId id = (OptionId)i;
         if (!config_has(to, id) || !config_has(run, id) || id == OPT_SEED || id == OPT_CONFIG) continue;
+        if (id == OPT_ON_REWARD_ERROR) continue; /* a table of several runs needs every prompt */
         bool judged = id == OPT_REWARD || id == OPT_EVAL_REWARD;
         TRY(copy_option(judged ? c->job->config : run, id, to, err));
     }
@@ -128,7 +129,7 @@ static int fill_evaluation(const Comparison *c, const Config *run, const EvalPla
 /* What decides an evaluation's scores, as text: it is made again when that changes. */
 static const char *settings_text(const Config *e, long updates, Arena *a) {
     static const OptionId other[] = {OPT_EVAL_OUT, OPT_LORA,       OPT_THREADS, OPT_MEMORY,
-                                     OPT_BATCH,    OPT_TEXT_CACHE, OPT_CONFIG};
+                                     OPT_BATCH,    OPT_TEXT_CACHE, OPT_CONFIG,  OPT_ON_REWARD_ERROR};
     const char *text = arena_printf(a, "updates: %ld\n", updates);
     for (int i = 0; i < OPT_COUNT && text; i++) {
         bool counts = config_has(e, (OptionId)i);

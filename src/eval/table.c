@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "step/gauges.h"
 
 /* ---- rows ---- */
 
@@ -45,19 +46,19 @@ int eval_table_add(EvalTable *t, int prompt, const char *tag, uint64_t seed, int
 
 int eval_table_add_diversity(EvalTable *t, int prompt, const float *latents, int count, size_t per_image, Error *err) {
     if (count < 2) return 0;
-    double sum = 0;
-    for (int a = 0; a < count; a++)
-        for (int b = a + 1; b < count; b++) {
-            double square = 0;
-            for (size_t i = 0; i < per_image; i++) {
-                const double v = (double)latents[(size_t)a * per_image + i] - latents[(size_t)b * per_image + i];
-                square += v * v;
-            }
-            sum += sqrt(square / (double)per_image);
-        }
     TRY(grow((void **)&t->diversity, t->diversities, &t->diversity_room, sizeof *t->diversity, err));
-    t->diversity[t->diversities++] = (EvalDiversity){prompt, sum / (0.5 * count * (count - 1))};
+    t->diversity[t->diversities++] = (EvalDiversity){prompt, gauge_pairwise(latents, count, per_image)};
     return 0;
+}
+
+void eval_table_drop(EvalTable *t, int prompt) {
+    size_t rows = 0, diversities = 0;
+    for (size_t k = 0; k < t->rows; k++)
+        if (t->row[k].prompt != prompt) t->row[rows++] = t->row[k];
+    for (size_t k = 0; k < t->diversities; k++)
+        if (t->diversity[k].prompt != prompt) t->diversity[diversities++] = t->diversity[k];
+    t->rows = rows;
+    t->diversities = diversities;
 }
 
 void eval_table_free(EvalTable *t) {

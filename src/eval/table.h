@@ -48,6 +48,8 @@ int eval_table_add(EvalTable *t, int prompt, const char *tag, uint64_t seed, int
                    Error *err);
 /* Mean pairwise RMS distance of one prompt's latents [count, per_image]; nothing is recorded for fewer than two. */
 int eval_table_add_diversity(EvalTable *t, int prompt, const float *latents, int count, size_t per_image, Error *err);
+/* Takes a prompt out again: what could not be scored for one model counts for neither. */
+void eval_table_drop(EvalTable *t, int prompt);
 void eval_table_free(EvalTable *t);
 
 typedef struct EvalValue {
@@ -63,6 +65,7 @@ typedef struct EvalSummary {
     int metrics;
     EvalMetric metric[EVAL_MAX_METRICS];
     size_t prompts, images; /* of one model */
+    size_t failed;          /* prompts that are left out because no reward could score them */
     bool compared;          /* tuned and difference are filled */
 } EvalSummary;
 
@@ -74,8 +77,8 @@ int eval_summarise(const EvalTable *base, const EvalTable *tuned, uint64_t seed,
 const EvalMetric *eval_metric(const EvalSummary *s, const char *name); /* NULL: no such metric */
 /* Lines for people, released with free(); NULL when out of memory. */
 char *eval_summary_text(const EvalSummary *s);
-/* {"prompts", "images", "metrics": {NAME: {"base", "base_interval", "tuned", "tuned_interval", "difference",
- * "interval"}}} */
+/* {"prompts", "images", "prompts_failed" (if any), "metrics": {NAME: {"base", "base_interval", "tuned",
+ * "tuned_interval", "difference", "interval"}}} */
 json_t *eval_summary_json(const EvalSummary *s);
 
 #endif

@@ -41,6 +41,7 @@ char *eval_summary_text(const EvalSummary *s) {
         print_compared(out, s, width);
     else
         print_alone(out, s, width);
+    if (s->failed) fprintf(out, "%zu prompts left out: a reward could not score their pictures\n", s->failed);
     if (fclose(out) == 0) return text;
     free(text);
     return NULL;
@@ -61,6 +62,7 @@ json_t *eval_summary_json(const EvalSummary *s) {
     json_t *root = json_object(), *metrics = json_object();
     int bad = json_object_set_new(root, "prompts", json_integer((json_int_t)s->prompts)) < 0;
     bad |= json_object_set_new(root, "images", json_integer((json_int_t)s->images)) < 0;
+    if (s->failed) bad |= json_object_set_new(root, "prompts_failed", json_integer((json_int_t)s->failed)) < 0;
     bad |= json_object_set_new(root, "metrics", metrics) < 0;
     for (int k = 0; k < s->metrics && !bad; k++) {
         const EvalMetric *m = &s->metric[k];

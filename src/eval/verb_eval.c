@@ -29,6 +29,7 @@ typedef struct Evaluation {
     RewardSet rewards, heldout;
     PromptList prompts;
     EvalTable table[SIDES];
+    bool *failed; /* [prompts]: no reward could score it for one of the models, and --on-reward-error says skip */
     Grid grid;
     const char *out; /* folder, "": none */
     JsonlWriter scores;
@@ -46,11 +47,12 @@ static int allocate(Evaluation *e, Error *err) {
     TRY(pipeline_latent_side(p, (int)config_int(e->job->config, OPT_RESOLUTION), &side, err));
     e->height = e->width = side * p->factor;
     e->latent_count = (size_t)p->latent_channels * (size_t)side * (size_t)side;
+    e->failed = calloc(e->prompts.count, sizeof *e->failed);
     e->z = malloc(n * e->latent_count * sizeof *e->z);
     e->latents = malloc(n * e->latent_count * sizeof *e->latents);
     e->rgb = malloc(n * (size_t)e->height * (size_t)e->width * 3);
     e->raw = malloc(n * (size_t)e->table[BASE].rewards * sizeof *e->raw);
-    if (!e->z || !e->latents || !e->rgb || !e->raw)
+    if (!e->failed || !e->z || !e->latents || !e->rgb || !e->raw)
         return fail(err, DRPO_E_MEMORY, "out of memory for %d pictures", e->seeds);
     int columns = e->seeds < GRID_SEEDS ? e->seeds : GRID_SEEDS;
     return grid_new(&e->grid, (int)rows, columns, e->adapter ? SIDES : 1, e->height, e->width, err);
@@ -147,6 +149,33 @@ static int record(Evaluation *e, int i, int side, int j, int correct, const floa
     return code;
 }
 
+static int score(Evaluation *e, int i, Error *err) {
+    const Prompt *prompt = &e->prompts.items[i];
+    const Pictures pictures = {e->rgb, e->seeds, e->height, e->width};
+    RewardSet *failing = &e->rewards;
+    int code = reward_set_score(&e->rewards, prompt, &pictures, e->raw, NULL, err);
+    if (code == 0) {
+        failing = &e->heldout;
+        code = reward_set_score(&e->heldout, prompt, &pictures, e->raw + e->rewards.count * e->seeds, NULL, err);
+    }
+    if (code == 0 || !reward_set_forgive(failing, code, err)) return code;
+    e->failed[i] = true;
+    return 0;
+}
+
+/* A prompt that is left out for one model is left out for both: their difference is paired. */
+static int leave_out(Evaluation *e, int i, int side, Error *err) {
+    const Prompt *prompt = &e->prompts.items[i];
+    for (int k = 0; k < SIDES; k++) eval_table_drop(&e->table[k], i);
+    if (e->out[0] == 0) return 0;
+    if (e->scores.fd < 0) TRY(open_scores(e, err));
+    json_t *line = json_pack("{s:s, s:i, s:s, s:s?, s:b}", "model", side == BASE ? "base" : "tuned", "index", i,
+                             "prompt", prompt->text, "tag", prompt->tag, "failed", true);
+    int code = line ? jsonl_write(&e->scores, line, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+    json_decref(line);
+    return code;
+}
+
 static int run_prompt(Evaluation *e, int i, int side, Error *err) {
     const Prompt *prompt = &e->prompts.items[i];
     size_t picture = (size_t)e->height * (size_t)e->width * 3;
@@ -155,16 +184,18 @@ static int run_prompt(Evaluation *e, int i, int side, Error *err) {
     int code = correct ? noise_images(e->noise, (long)i * e->seeds, e->seeds, e->z, err)
                        : fail(err, DRPO_E_MEMORY, "out of memory");
     if (code == 0) code = sampler_run(e->sampler, prompt->text, e->z, e->seeds, e->latents, e->rgb, err);
-    Pictures pictures = {e->rgb, e->seeds, e->height, e->width};
-    if (code == 0) code = reward_set_score(&e->rewards, prompt, &pictures, e->raw, NULL, err);
-    if (code == 0)
-        code = reward_set_score(&e->heldout, prompt, &pictures, e->raw + e->rewards.count * e->seeds, NULL, err);
+    for (int j = 0; j < e->grid.columns && i < e->grid.rows && code == 0; j++)
+        grid_put(&e->grid, i, side, j, e->rgb + (size_t)j * picture);
+    if (code == 0) code = score(e, i, err);
+    if (code == 0 && e->failed[i]) {
+        arena_free(a);
+        return leave_out(e, i, side, err);
+    }
     if (code == 0) judge(e, prompt, correct);
     for (int j = 0; j < e->seeds && code == 0; j++) {
         float rewards[MAX_REWARDS];
         for (int r = 0; r < e->table[side].rewards; r++) rewards[r] = e->raw[r * e->seeds + j];
         code = record(e, i, side, j, correct[j], rewards, err);
-        if (i < e->grid.rows && j < e->grid.columns) grid_put(&e->grid, i, side, j, e->rgb + (size_t)j * picture);
     }
     if (code == 0) code = eval_table_add_diversity(&e->table[side], i, e->latents, e->seeds, e->latent_count, err);
     arena_free(a);
@@ -182,7 +213,7 @@ static int run_side(Evaluation *e, int side, Error *err) {
     for (int i = 0; i < n && code == 0; i++) {
         if (job_cancelled(e->job))
             code = fail(err, DRPO_E_CANCELLED, "stopped on request after %d of %d prompts", i, n);
-        else
+        else if (!e->failed[i])
             code = run_prompt(e, i, side, err);
     }
     sampler_free(e->sampler);
@@ -210,8 +241,12 @@ static int evaluate(Evaluation *e, Error *err) {
     TRY(open_all(e, err));
     TRY(run_side(e, BASE, err));
     if (e->adapter) TRY(run_side(e, TUNED, err));
+    size_t failed = 0;
+    for (size_t i = 0; i < e->prompts.count; i++) failed += e->failed[i];
+    if (failed == e->prompts.count) return fail(err, DRPO_E_REWARD, "none of the %zu prompts could be scored", failed);
     TRY(eval_summarise(&e->table[BASE], e->adapter ? &e->table[TUNED] : NULL,
                        (uint64_t)config_int(e->job->config, OPT_SEED), &summary, err));
+    summary.failed = failed;
     char *text = eval_summary_text(&summary);
     if (!text) return fail(err, DRPO_E_MEMORY, "out of memory");
     size_t length = strlen(text);
@@ -232,6 +267,7 @@ int verb_eval(const Job *job, Error *err) {
     reward_set_close(&e.heldout);
     if (e.noise) noise_close(e.noise);
     if (e.adapter) lora_free(e.adapter);
+    free(e.failed);
     free(e.z);
     free(e.latents);
     free(e.rgb);

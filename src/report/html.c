@@ -37,6 +37,8 @@ static const char style[] =
     "td,th{padding:6px 12px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}"
     "td:first-child,th:first-child{text-align:left}tr.total "
     "td{font-weight:600}.up{color:var(--c2)}.down{color:var(--c1)}"
+    ".stop{border-left:4px solid var(--c1);background:var(--card);border-radius:0 10px 10px 0;padding:12px "
+    "16px;margin:18px 0}code{font-size:.92em;overflow-wrap:anywhere}"
     "pre{background:var(--card);border-radius:10px;padding:12px 14px;overflow-x:auto;font-size:.85rem}"
     "details{margin:.6em 0}summary{cursor:pointer;color:var(--soft)}";
 

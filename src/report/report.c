@@ -14,6 +14,7 @@
 #include "report/html.h"
 #include "report/records.h"
 #include "report/score_table.h"
+#include "report/stop_note.h"
 
 typedef struct Report {
     const char *run;
@@ -117,6 +118,22 @@ static void write_curves(const Report *r) {
     fprintf(r->out, "</div>\n");
 }
 
+static void write_gauges(const Report *r) {
+    const Records *e = &r->evaluations;
+    if (!records_column(e, "gauges/distance/latent")) return;
+    fprintf(r->out,
+            "<h2>Is the reward being gamed?</h2>\n<p class=soft>Gauges of the evaluations, tuned beside base at "
+            "the same prompts and noises: a generator that cheats its reward loses diversity, saturates, "
+            "grows or loses fine detail, or leaves its base far behind.</p>\n<div class=curves>\n");
+    chart(r, e, "Tuned over base (1: as the base)", "gauges/ratio", false);
+    chart(r, e, "Distance to the base: latents (of its norm), pixels (of 255)", "gauges/distance", false);
+    chart(r, e, "Diversity: mean distance of one prompt's latents", "gauges/diversity", false);
+    chart(r, e, "Diversity in features, mean over keys", "gauges/feature_diversity", false);
+    chart(r, e, "Saturation of the pictures (0 to 1)", "gauges/saturation", false);
+    chart(r, e, "High-frequency energy of the luminance", "gauges/high_frequency", false);
+    fprintf(r->out, "</div>\n");
+}
+
 static int option_row(void *user, const char *key, const char *value, int line, Error *err) {
     (void)line, (void)err;
     FILE *out = user;
@@ -147,10 +164,12 @@ static int write_page(Report *r, Error *err) {
     html_text(r->out, title);
     fprintf(r->out,
             "</h1>\n<p class=soft>Drifting Preference Optimization of a one-step text-to-image generator.</p>\n");
+    TRY(stop_note_write(r->out, run_path(r, "eval.jsonl", path), err));
     write_tiles(r);
     TRY(write_pictures(r, err));
     TRY(score_table_write(r->out, run_path(r, "eval/table.json", path), err));
     write_curves(r);
+    write_gauges(r);
     TRY(card_write(r->out, run_path(r, "final/README.md", path), err));
     TRY(write_options(r, err));
     html_close(r->out);

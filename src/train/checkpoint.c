@@ -46,7 +46,10 @@ static int write_state(const char *folder, const Checkpoint *c, Error *err) {
                   (json_int_t)c->step, "config_sha256", c->identity.config, "model_sha256", c->identity.model,
                   "prompts_sha256", c->identity.prompts, "metrics_bytes", (json_int_t)c->metrics_bytes, "eval_bytes",
                   (json_int_t)c->eval_bytes, "candidates_bytes", (json_int_t)c->candidates_bytes, "method", c->method);
-    if (!state) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    if (!state || (c->kept >= 0 && json_object_set_new(state, "kept", json_integer((json_int_t)c->kept)) < 0)) {
+        json_decref(state);
+        return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    }
     int code = json_save_path(path, state, err);
     json_decref(state);
     return code;
@@ -56,20 +59,30 @@ int adapter_save(const Adapter *a, const Pipeline *p, const char *folder, const 
     return a->full ? full_write(a, p, folder, err) : lora_write(a, LORA_PEFT, folder, meta, err);
 }
 
-static int write_adapters(const char *tmp, const Pipeline *p, const RunAdapters *a, const LoraMeta *meta, Error *err) {
-    char ema[PATH_MAX];
+/* In a folder of the checkpoint. */
+static int write_beside(const char *tmp, const char *name, const Pipeline *p, const Adapter *a, const LoraMeta *meta,
+                        Error *err) {
+    char path[PATH_MAX];
+    TRY(join(path, tmp, name, err));
+    if (a->full) TRY(dir_make(path, err));
+    return adapter_save(a, p, path, meta, err);
+}
+
+static int write_adapters(const char *tmp, const Checkpoint *c, const Pipeline *p, const RunAdapters *a,
+                          const LoraMeta *meta, Error *err) {
     TRY(adapter_save(a->last, p, tmp, meta, err));
-    if (!a->average) return 0;
-    TRY(join(ema, tmp, "ema", err));
-    if (a->average->full) TRY(dir_make(ema, err));
-    return adapter_save(a->average, p, ema, meta, err);
+    if (a->average) TRY(write_beside(tmp, "ema", p, a->average, meta, err));
+    if (!a->kept || c->kept < 0) return 0;
+    LoraMeta kept = *meta;
+    kept.steps = c->kept;
+    return write_beside(tmp, "kept", p, a->kept, &kept, err);
 }
 
 static int write_all(const char *tmp, const char *path, const Checkpoint *c, const Pipeline *p, const RunAdapters *a,
                      const LoraMeta *meta, const Optimizer *o, Error *err) {
     if (dir_exists(tmp)) TRY(dir_remove(tmp, err));
     TRY(dir_make(tmp, err));
-    TRY(write_adapters(tmp, p, a, meta, err));
+    TRY(write_adapters(tmp, c, p, a, meta, err));
     TRY(write_moments(tmp, o, err));
     TRY(write_state(tmp, c, err));
     if (dir_exists(path)) TRY(dir_remove(path, err)); /* the same step, reached again */
@@ -129,7 +142,8 @@ static int read_state(const char *folder, const RunIdentity *expected, Checkpoin
                         .method = json_get_number(&r, "method", 1),
                         .metrics_bytes = json_get_int(&r, "metrics_bytes", 0),
                         .eval_bytes = json_get_int(&r, "eval_bytes", 0),
-                        .candidates_bytes = json_get_int(&r, "candidates_bytes", -1)};
+                        .candidates_bytes = json_get_int(&r, "candidates_bytes", -1),
+                        .kept = (long)json_get_int(&r, "kept", -1)};
     int64_t format = json_get_int(&r, "format", 0);
     const char *config = json_get_string(&r, "config_sha256", ""), *model = json_get_string(&r, "model_sha256", "");
     const char *prompts = json_get_string(&r, "prompts_sha256", "");
@@ -156,11 +170,13 @@ static int read_adapter(const char *path, Pipeline *p, Adapter *a, Error *err) {
 
 int checkpoint_read(const char *path, Pipeline *p, const RunIdentity *expected, const RunAdapters *a, Optimizer *o,
                     Checkpoint *out, Error *err) {
-    char ema[PATH_MAX];
+    char ema[PATH_MAX], kept[PATH_MAX];
     TRY(read_state(path, expected, out, err));
     TRY(read_adapter(path, p, a->last, err));
     TRY(join(ema, path, "ema", err));
     if (a->average) TRY(read_adapter(ema, p, a->average, err));
+    TRY(join(kept, path, "kept", err));
+    if (a->kept && out->kept >= 0) TRY(read_adapter(kept, p, a->kept, err));
     TRY(read_moments(path, o, err));
     o->step = out->step;
     return 0;

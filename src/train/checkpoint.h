@@ -3,6 +3,7 @@
  *
  *   checkpoint-<step>/adapter_model.safetensors, adapter_config.json   the adapter as PEFT reads it
  *                     ema/                                             with --ema: its moving average, likewise
+ *                     kept/                                            with --stop-when: that of the evaluation to keep
  *                     optimizer.safetensors                            m, v [count]
  *                     state.json                                       step, hashes, sizes of the records */
 #ifndef DRPO_TRAIN_CHECKPOINT_H
@@ -23,11 +24,13 @@ typedef struct Checkpoint {
     double method;                       /* step_method_state */
     long long metrics_bytes, eval_bytes; /* length of metrics.jsonl and eval.jsonl when it was written */
     long long candidates_bytes;          /* likewise of candidates.jsonl; -1: not known, as in older checkpoints */
+    long kept;                           /* step of the evaluation whose adapter is in kept/; -1: none */
 } Checkpoint;
 
 /* The adapters of a run. */
 typedef struct RunAdapters {
     Adapter *last, *average; /* average: NULL without --ema */
+    Adapter *kept;           /* NULL without --stop-when */
 } RunAdapters;
 
 /* A PEFT folder, or a diffusers unet folder inside `folder`. */

@@ -7,6 +7,7 @@
 #include "train/config.h"
 #include "train/prompt_order.h"
 #include "train/session.h"
+#include "train/stop_rules.h"
 
 static int check_update(const Config *c, Error *err) {
     long long k = config_int(c, OPT_CANDIDATES), p = config_int(c, OPT_POSITIVES), n = config_int(c, OPT_NEGATIVES);
@@ -134,6 +135,8 @@ int config_check(const Config *c, Error *err) {
     if (config_has(c, OPT_REWARD)) TRY(check_rewards(c, err));
     if (config_has(c, OPT_REWARD_DECODER)) TRY(check_reward_decoder(c, err));
     if (config_has(c, OPT_RESUME)) TRY(check_run(c, err));
+    StopRules rules;
+    if (config_has(c, OPT_STOP_WHEN)) TRY(stop_rules_open(c, &rules, err));
     TRY(check_file(c, OPT_NOISE, err));
     TRY(check_file(c, OPT_MANIFEST, err));
     drpo_verb verb = config_verb(c);

@@ -10,10 +10,10 @@
 
 bool config_is_method(OptionId id) {
     static const OptionId other[] = {
-        OPT_RUN,         OPT_CONFIG,          OPT_RESUME,          OPT_OVERWRITE,    OPT_CHECKPOINT_EVERY,
-        OPT_KEEP,        OPT_DRY_RUN,         OPT_EVAL_EVERY,      OPT_EVAL_PROMPTS, OPT_EVAL_LIMIT,
-        OPT_EVAL_SEEDS,  OPT_EVAL_SEED,       OPT_STEPS,           OPT_THREADS,      OPT_DUMP_GRADIENTS,
-        OPT_EVAL_REWARD, OPT_ON_REWARD_ERROR, OPT_PROMPTS_AT_ONCE, OPT_MEMORY,       OPT_TEXT_CACHE};
+        OPT_RUN,     OPT_CONFIG,     OPT_RESUME,         OPT_OVERWRITE,   OPT_CHECKPOINT_EVERY, OPT_KEEP,
+        OPT_DRY_RUN, OPT_EVAL_EVERY, OPT_EVAL_PROMPTS,   OPT_EVAL_LIMIT,  OPT_EVAL_SEEDS,       OPT_EVAL_SEED,
+        OPT_STEPS,   OPT_THREADS,    OPT_DUMP_GRADIENTS, OPT_EVAL_REWARD, OPT_ON_REWARD_ERROR,  OPT_PROMPTS_AT_ONCE,
+        OPT_MEMORY,  OPT_TEXT_CACHE, OPT_STOP_WHEN};
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
         if (other[i] == id) return false;
     return option_info(id)->verbs & 1u << DRPO_TRAIN;

@@ -24,12 +24,20 @@ void grid_free(Grid *g) {
     g->rgb = NULL;
 }
 
+static uint8_t *line_of(const Grid *g, int row, int side, int column, int line) {
+    int y = GAP + row * (g->cell_height + GAP) + line;
+    int x = GAP + side * SIDE_GAP + (side * g->columns + column) * (g->cell_width + GAP);
+    return g->rgb + ((size_t)y * (size_t)g->width + (size_t)x) * 3;
+}
+
 void grid_put(Grid *g, int row, int side, int column, const uint8_t *rgb) {
     size_t line = (size_t)g->cell_width * 3;
-    int y = GAP + row * (g->cell_height + GAP);
-    int x = GAP + side * SIDE_GAP + (side * g->columns + column) * (g->cell_width + GAP);
-    for (int i = 0; i < g->cell_height; i++)
-        memcpy(g->rgb + ((size_t)(y + i) * (size_t)g->width + (size_t)x) * 3, rgb + (size_t)i * line, line);
+    for (int i = 0; i < g->cell_height; i++) memcpy(line_of(g, row, side, column, i), rgb + (size_t)i * line, line);
+}
+
+void grid_get(const Grid *g, int row, int side, int column, uint8_t *rgb) {
+    size_t line = (size_t)g->cell_width * 3;
+    for (int i = 0; i < g->cell_height; i++) memcpy(rgb + (size_t)i * line, line_of(g, row, side, column, i), line);
 }
 
 int grid_write(const Grid *g, const char *path, const TextPair *text, size_t n_text, Error *err) {

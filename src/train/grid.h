@@ -18,6 +18,7 @@ int grid_new(Grid *g, int rows, int columns, int sides, int cell_height, int cel
 void grid_free(Grid *g);
 /* rgb [cell_height,cell_width,3] */
 void grid_put(Grid *g, int row, int side, int column, const uint8_t *rgb);
+void grid_get(const Grid *g, int row, int side, int column, uint8_t *rgb); /* what was put there */
 int grid_write(const Grid *g, const char *path, const TextPair *text, size_t n_text, Error *err);
 
 #endif

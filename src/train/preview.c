@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "format/png.h"
+#include "train/gauging.h"
 #include "train/grid.h"
 
 enum { BASE, TUNED, SIDES };
@@ -21,7 +22,9 @@ struct Preview {
     int seeds;           /* pictures per prompt */
     size_t latent_count; /* C*h*w */
     float *z;            /* [seeds,C,h,w] */
-    uint8_t *rgb;        /* [seeds,H,W,3] */
+    float *latents;      /* likewise, finished */
+    uint8_t *rgb, *base; /* [seeds,H,W,3]; of the base at the same prompt */
+    Gauging *gauges;
     float *raw;          /* [measured,seeds] */
     double *mean[SIDES]; /* [prompts,measured]: mean over a prompt's pictures; NaN: not scored */
     Grid grid;
@@ -43,10 +46,12 @@ static int allocate(Preview *p, Error *err) {
     size_t seeds = (size_t)p->seeds, measured = (size_t)p->measured, means = p->prompts.count * measured;
     p->latent_count = sampler_noise_count(p->sampler[BASE]);
     p->z = malloc(seeds * p->latent_count * sizeof *p->z);
+    p->latents = malloc(seeds * p->latent_count * sizeof *p->latents);
     p->rgb = malloc(seeds * (size_t)height * (size_t)width * 3);
+    p->base = malloc(seeds * (size_t)height * (size_t)width * 3);
     p->raw = malloc(seeds * measured * sizeof *p->raw);
     for (int side = 0; side < SIDES; side++) p->mean[side] = malloc(means * sizeof(double));
-    if (!p->z || !p->rgb || !p->raw || !p->mean[BASE] || !p->mean[TUNED])
+    if (!p->z || !p->latents || !p->rgb || !p->base || !p->raw || !p->mean[BASE] || !p->mean[TUNED])
         return fail(err, DRPO_E_MEMORY, "out of memory for the evaluation");
     for (size_t i = 0; i < means; i++) p->mean[BASE][i] = p->mean[TUNED][i] = NAN;
     return grid_new(&p->grid, (int)p->prompts.count, p->seeds, SIDES, height, width, err);
@@ -69,7 +74,8 @@ static int open_all(Preview *p, const Job *job, Training *t, Error *err) {
     NoiseKind kind = kinds[config_choice(c, OPT_RNG)];
     TRY(noise_open(kind, NULL, (uint64_t)config_int(c, OPT_EVAL_SEED), p->latent_count, 0, &p->noise, err));
     noise_torch(p->noise, 0, (size_t)config_int(c, OPT_CUDA_BLOCKS));
-    return 0;
+    return gauging_new(t->step, (int)p->prompts.count, p->seeds, p->latent_count,
+                       (uint64_t)config_int(c, OPT_EVAL_SEED), &p->gauges, err);
 }
 
 int preview_open(const Job *job, Training *t, Preview **out, Error *err) {
@@ -94,9 +100,12 @@ void preview_close(Preview *p) {
         free(p->mean[side]);
     }
     if (p->noise) noise_close(p->noise);
+    gauging_free(p->gauges);
     grid_free(&p->grid);
     free(p->z);
+    free(p->latents);
     free(p->rgb);
+    free(p->base);
     free(p->raw);
     free(p);
 }
@@ -106,8 +115,8 @@ const PromptList *preview_prompts(const Preview *p) { return &p->prompts; }
 size_t preview_records(const Preview *p) {
     size_t grid = (size_t)p->grid.height * (size_t)p->grid.width * 3, seeds = (size_t)p->seeds;
     size_t picture = (size_t)p->grid.cell_height * (size_t)p->grid.cell_width * 3;
-    return seeds * (p->latent_count * sizeof(float) + picture) + sampler_records(p->sampler[BASE]) +
-           sampler_records(p->sampler[TUNED]) + grid / 2; /* as a file in memory */
+    return 2 * seeds * (p->latent_count * sizeof(float) + picture) + sampler_records(p->sampler[BASE]) +
+           sampler_records(p->sampler[TUNED]) + gauging_records(p->gauges) + grid / 2; /* as a file in memory */
 }
 
 /* What no reward could score stays NaN, and its other side counts for nothing either. */
@@ -130,14 +139,23 @@ static int score_prompt(Preview *p, int i, int side, const Pictures *pictures, E
     return 0;
 }
 
-/* Draws and scores one prompt on one side; picture j of prompt i has noise i*seeds + j. */
+static int gauge_prompt(Preview *p, int i, int side, const Pictures *pictures, Error *err) {
+    const Prompt *prompt = &p->prompts.items[i];
+    const size_t picture = (size_t)pictures->height * (size_t)pictures->width * 3;
+    if (side == BASE) return gauging_base(p->gauges, i, prompt, p->latents, pictures, err);
+    for (int j = 0; j < p->seeds; j++) grid_get(&p->grid, i, BASE, j, p->base + (size_t)j * picture);
+    return gauging_tuned(p->gauges, i, prompt, p->latents, pictures, p->base, err);
+}
+
+/* Draws, gauges and scores one prompt on one side; picture j of prompt i has noise i*seeds + j. */
 static int run_prompt(Preview *p, int i, int side, Error *err) {
     const Prompt *prompt = &p->prompts.items[i];
     size_t picture = (size_t)p->grid.cell_height * (size_t)p->grid.cell_width * 3;
     TRY(noise_images(p->noise, (long)i * p->seeds, p->seeds, p->z, err));
-    TRY(sampler_run(p->sampler[side], prompt->text, p->z, p->seeds, NULL, p->rgb, err));
+    TRY(sampler_run(p->sampler[side], prompt->text, p->z, p->seeds, p->latents, p->rgb, err));
     Pictures pictures = {p->rgb, p->seeds, p->grid.cell_height, p->grid.cell_width};
     for (int j = 0; j < p->seeds; j++) grid_put(&p->grid, i, side, j, p->rgb + (size_t)j * picture);
+    TRY(gauge_prompt(p, i, side, &pictures, err));
     return score_prompt(p, i, side, &pictures, err);
 }
 
@@ -185,7 +203,7 @@ static json_t *by_name(const Preview *p, const RewardSet *set, int from) {
     return NULL;
 }
 
-static int write_line(const Preview *p, long step, Metrics *m, Error *err) {
+static json_t *make_line(const Preview *p, long step) {
     json_t *tags = json_object();
     int bad = 0, failed = 0;
     for (size_t i = 0; i < p->prompts.count; i++) {
@@ -193,13 +211,24 @@ static int write_line(const Preview *p, long step, Metrics *m, Error *err) {
         failed += !isfinite(mean_of_prompt(p, BASE, i, -1)) || !isfinite(mean_of_prompt(p, TUNED, i, -1));
         if (tag && !json_object_get(tags, tag)) bad |= json_object_set_new(tags, tag, both_sides(p, -1, tag));
     }
-    json_t *line = json_pack("{s:I, s:I, s:o, s:o, s:o}", "step", (json_int_t)step, "pictures",
-                             (json_int_t)p->prompts.count * p->seeds, "reward", both_sides(p, -1, NULL), "rewards",
-                             by_name(p, p->rewards, 0), "tags", tags);
+    json_t *line =
+        json_pack("{s:I, s:I, s:o, s:o}", "step", (json_int_t)step, "pictures", (json_int_t)p->prompts.count * p->seeds,
+                  "reward", both_sides(p, -1, NULL), "rewards", by_name(p, p->rewards, 0));
     if (p->heldout->count) bad |= json_object_set_new(line, "heldout", by_name(p, p->heldout, p->rewards->count));
+    bad |= json_object_set_new(line, "gauges", gauging_json(p->gauges));
+    bad |= json_object_set_new(line, "tags", tags);
     if (failed) bad |= json_object_set_new(line, "prompts_failed", json_integer(failed));
-    int code = bad || !line ? fail(err, DRPO_E_MEMORY, "%s: out of memory", m->evaluations.path)
-                            : jsonl_write(&m->evaluations, line, err);
+    if (!bad) return line;
+    json_decref(line);
+    return NULL;
+}
+
+static int write_line(const Preview *p, long step, Metrics *m, StopRules *rules, bool *keep, Error *err) {
+    json_t *line = make_line(p, step);
+    *keep = line && stop_rules_judge(rules, line);
+    const bool bad = !line || (rules->last.fired && json_object_set_new(line, "stop", stop_rules_json(rules)) < 0);
+    int code = bad ? fail(err, DRPO_E_MEMORY, "%s: out of memory", m->evaluations.path)
+                   : jsonl_write(&m->evaluations, line, err);
     json_decref(line);
     return code;
 }
@@ -227,7 +256,7 @@ static int write_events(const Preview *p, long step, Metrics *m, Error *err) {
         snprintf(tag, sizeof tag, "eval/heldout/%s", p->heldout->reward[r]->name);
         if (isfinite(value)) TRY(tfevents_scalar(m->events, tag, step, value, err));
     }
-    return 0;
+    return gauging_events(p->gauges, step, m->events, err);
 }
 
 static void summarise(const Preview *p, long step, char summary[PREVIEW_SUMMARY]) {
@@ -240,15 +269,18 @@ static void summarise(const Preview *p, long step, char summary[PREVIEW_SUMMARY]
         n += snprintf(summary + n, PREVIEW_SUMMARY - (size_t)n, ", held-out %s %.4f (%+.4f)",
                       p->heldout->reward[r]->name, tuned, tuned - base);
     }
-    snprintf(summary + n, PREVIEW_SUMMARY - (size_t)n, " on %d pictures", (int)p->prompts.count * p->seeds);
+    n += snprintf(summary + n, PREVIEW_SUMMARY - (size_t)n,
+                  " on %d pictures; against the base: ", (int)p->prompts.count * p->seeds);
+    gauging_text(p->gauges, summary + n, PREVIEW_SUMMARY - (size_t)n);
 }
 
-int preview_run(Preview *p, const char *run, long step, Metrics *m, char summary[PREVIEW_SUMMARY], Error *err) {
+int preview_run(Preview *p, const char *run, long step, Metrics *m, StopRules *rules, bool *keep,
+                char summary[PREVIEW_SUMMARY], Error *err) {
     for (int i = 0; i < (int)p->prompts.count; i++) {
         if (isnan(mean_of_prompt(p, BASE, (size_t)i, -1))) TRY(run_prompt(p, i, BASE, err));
         TRY(run_prompt(p, i, TUNED, err));
     }
-    TRY(write_line(p, step, m, err));
+    TRY(write_line(p, step, m, rules, keep, err));
     TRY(write_grid(p, run, step, m, err));
     TRY(write_events(p, step, m, err));
     summarise(p, step, summary);

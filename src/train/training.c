@@ -7,6 +7,7 @@
 #include "step/average.h"
 #include "step/pairs.h"
 #include "train/memory.h"
+#include "train/stop_rules.h"
 
 static int hash_file(const char *path, char hex[65], Error *err) {
     MappedFile f;
@@ -53,6 +54,16 @@ static int open_average(Training *t, const Config *c, Error *err) {
     return lora_copy(t->average, t->adapter, err);
 }
 
+/* Touched now, so that it is counted. */
+static int open_kept(Training *t, const Config *c, Error *err) {
+    StopRules rules;
+    if (!config_has(c, OPT_STOP_WHEN)) return 0;
+    TRY(stop_rules_open(c, &rules, err));
+    if (rules.count == 0) return 0;
+    TRY(adapter_create(t->session.pipeline, c, &t->kept, err));
+    return lora_copy(t->kept, t->adapter, err);
+}
+
 static int open_optimizer(Training *t, const Config *c, Error *err) {
     Optimizer *o = &t->optimizer;
     TRY(optimizer_allocate(o, t->adapter->count, err));
@@ -91,6 +102,7 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(open_prompts(t, job, err));
     TRY(open_adapter(t, c, err));
     TRY(open_average(t, c, err));
+    TRY(open_kept(t, c, err));
     TRY(open_optimizer(t, c, err));
     TRY(session_step_options(&t->session, c, &options, err));
     TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
@@ -117,6 +129,7 @@ void training_close(Training *t) {
     optimizer_free(&t->optimizer);
     lora_free(t->adapter);
     lora_free(t->average);
+    lora_free(t->kept);
     session_close(&t->session);
     *t = (Training){0};
 }

@@ -11,6 +11,7 @@ typedef struct Training {
     Adapter *adapter;
     Adapter *average; /* --ema: its moving average; NULL: none */
     double ema;       /* decay */
+    Adapter *kept;    /* --stop-when: that of the evaluation to keep; NULL: no rules */
     PromptList prompts;
     const char *prompts_path;
     RewardSet rewards, heldout;

@@ -15,6 +15,7 @@
 #include "train/plan_text.h"
 #include "train/preview.h"
 #include "train/run_folder.h"
+#include "train/stop_rules.h"
 #include "train/training.h"
 
 typedef struct Loop {
@@ -24,19 +25,21 @@ typedef struct Loop {
     RunFolder run;
     Metrics metrics;
     Preview *preview;
-    long done, steps, saved; /* updates done, wanted, in the newest checkpoint (-1: none) */
-    double seconds;          /* of this session's updates */
+    StopRules rules;
+    long long saved_evaluations; /* length of eval.jsonl in the newest checkpoint */
+    long done, steps, saved;     /* updates done, wanted, in the newest checkpoint (-1: none) */
+    double seconds;              /* of this session's updates */
     long timed;
 } Loop;
 
-static LoraMeta adapter_meta(const Loop *l) {
+static LoraMeta adapter_meta(const Loop *l, long steps) {
     const Config *c = l->job->config;
     const Pipeline *p = l->training.session.pipeline;
     int resolution = (int)config_int(c, OPT_RESOLUTION);
     return (LoraMeta){.base_model = p->name,
                       .architecture =
                           p->unet.added_text_time ? "stable-diffusion-xl-v1-base/lora" : "stable-diffusion-v2/lora",
-                      .steps = l->done,
+                      .steps = steps,
                       .seed = (uint64_t)config_int(c, OPT_SEED),
                       .learning_rate = (float)config_float(c, OPT_LR),
                       .resolution = resolution ? resolution : p->latent_size * p->factor};
@@ -50,19 +53,22 @@ static int save_checkpoint(Loop *l, Error *err) {
                     .method = step_method_state(l->training.step),
                     .metrics_bytes = l->metrics.updates.offset,
                     .eval_bytes = l->metrics.evaluations.offset,
-                    .candidates_bytes = l->metrics.candidates_bytes};
-    LoraMeta meta = adapter_meta(l);
-    RunAdapters adapters = {l->training.adapter, l->training.average};
+                    .candidates_bytes = l->metrics.candidates_bytes,
+                    .kept = l->rules.kept};
+    LoraMeta meta = adapter_meta(l, l->done);
+    RunAdapters adapters = {l->training.adapter, l->training.average, l->training.kept};
     TRY(checkpoint_write(l->run.path, &c, l->training.session.pipeline, &adapters, &meta, &l->training.optimizer, err));
     l->saved = l->done;
+    l->saved_evaluations = c.eval_bytes;
     return run_prune(l->run.path, (int)config_int(l->job->config, OPT_KEEP), err);
 }
 
 static int evaluate(Loop *l, Error *err) {
     char summary[PREVIEW_SUMMARY];
-    TRY(preview_run(l->preview, l->run.path, l->done, &l->metrics, summary, err));
+    bool keep;
+    TRY(preview_run(l->preview, l->run.path, l->done, &l->metrics, &l->rules, &keep, summary, err));
     log_info(&l->job->log, "%s", summary);
-    return 0;
+    return keep && l->training.kept ? lora_copy(l->training.kept, training_result(&l->training), err) : 0;
 }
 
 /* "1:05" or "2:10:03" */
@@ -157,9 +163,37 @@ static int evaluate_at_start(Loop *l, Error *err) {
     return last == l->done ? 0 : evaluate(l, err);
 }
 
+/* The checkpoint knows the evaluation that ended the run, so that a resumed run knows that it is over. */
+static int stop_by_rule(Loop *l, Error *err) {
+    const StopRules *s = &l->rules;
+    const Log *log = &l->job->log;
+    if (l->saved_evaluations != l->metrics.evaluations.offset) l->saved = -1;
+    if (l->done > 0) TRY(save_checkpoint(l, err));
+    log_info(log, "stopped by --stop-when %s at step %ld: %s", s->last.rules, s->step, s->last.why);
+    if (s->kept < 0)
+        log_warn(log, "no earlier evaluation can be kept: final/ holds the adapter of step %ld", l->done);
+    else
+        log_info(log,
+                 "final/ holds the adapter of step %ld%s, where the reward was %.4f: the best evaluation at which "
+                 "every rule held",
+                 s->kept, s->kept == 0 ? ", before the first update" : "", s->kept_reward);
+    log_info(log, "to go on all the same: drpo train --resume latest --out %s --stop-when off, or other rules",
+             l->run.path);
+    return s->kept < 0 ? 0 : lora_copy(training_result(&l->training), l->training.kept, err);
+}
+
+static int finish_updates(Loop *l, Error *err) {
+    if (!l->rules.last.fired) TRY(save_checkpoint(l, err));
+    /* after the checkpoint: a run that is extended later repeats it only where it is due */
+    if (l->preview && !l->rules.last.fired && !due(l->done, config_int(l->job->config, OPT_EVAL_EVERY)))
+        TRY(evaluate(l, err));
+    if (l->rules.last.fired) TRY(stop_by_rule(l, err));
+    return metrics_sync(&l->metrics, err);
+}
+
 static int run_updates(Loop *l, Error *err) {
     TRY(evaluate_at_start(l, err));
-    while (l->done < l->steps) {
+    while (l->done < l->steps && !l->rules.last.fired) {
         if (job_cancelled(l->job)) return stop_on_request(l, err);
         int code = one_update(l, err);
         if (code < 0) {
@@ -169,14 +203,11 @@ static int run_updates(Loop *l, Error *err) {
             return stop_on_request(l, err);
         }
     }
-    TRY(save_checkpoint(l, err));
-    /* after the checkpoint: a run that is extended later repeats it only where it is due */
-    if (l->preview && !due(l->done, config_int(l->job->config, OPT_EVAL_EVERY))) TRY(evaluate(l, err));
-    return metrics_sync(&l->metrics, err);
+    return finish_updates(l, err);
 }
 
 static int fill_result(const Loop *l, const Adapter *a, const ModelCard *card, const char *folder, Error *err) {
-    LoraMeta meta = adapter_meta(l);
+    LoraMeta meta = adapter_meta(l, card->steps);
     if (dir_exists(folder)) TRY(dir_remove(folder, err));
     TRY(dir_make(folder, err));
     TRY(adapter_save(a, l->training.session.pipeline, folder, &meta, err));
@@ -213,12 +244,19 @@ static int write_final(Loop *l, Error *err) {
                       .steps = l->done,
                       .rank = t->adapter->rank,
                       .alpha = t->adapter->alpha};
+    const bool stopped = l->rules.last.fired && l->rules.kept >= 0;
     if (t->average) {
         card.weights = "those of the last update alone; `final/` holds their moving average";
         TRY(write_result(l, t->adapter, &card, "final-raw", err));
         card.weights = arena_printf(
             l->arena, "an exponential moving average over the updates (decay %s); `final-raw/` holds the last update's",
             config_text(c, OPT_EMA));
+    }
+    if (stopped) {
+        card.steps = l->rules.kept;
+        card.weights = arena_printf(
+            l->arena, "%sthose of step %ld, the best before `--stop-when %s` ended the run at step %ld",
+            t->average ? "the moving average of the weights: " : "", l->rules.kept, l->rules.last.rules, l->rules.step);
     }
     return write_result(l, training_result(t), &card, "final", err);
 }
@@ -241,8 +279,21 @@ static int open_loop(Loop *l, Error *err) {
     TRY(training_open(&l->training, job, !dry, err));
     l->steps = (long)config_int(job->config, OPT_STEPS);
     l->saved = -1;
+    TRY(stop_rules_open(job->config, &l->rules, err));
     if (config_int(job->config, OPT_EVAL_EVERY)) TRY(preview_open(job, &l->training, &l->preview, err));
     return dry ? 0 : training_fill(&l->training, job, l->preview, err);
+}
+
+/* What the rules saw before. Under other rules than the run's, another evaluation may be the one to keep; only two of
+ * their adapters are there. */
+static int recall_rules(Loop *l, long kept, Error *err) {
+    StopRules *s = &l->rules;
+    Training *t = &l->training;
+    TRY(stop_rules_replay(s, l->metrics.evaluations.path, kept, l->done, err));
+    if (s->kept == l->done && s->kept != kept) TRY(lora_copy(t->kept, training_result(t), err));
+    if (s->last.fired)
+        log_info(&l->job->log, "there is nothing to go on with: a rule of --stop-when has ended the run");
+    return 0;
 }
 
 static int begin_run(Loop *l, Error *err) {
@@ -250,12 +301,13 @@ static int begin_run(Loop *l, Error *err) {
     Training *t = &l->training;
     Checkpoint from = {0};
     if (l->run.checkpoint) {
-        RunAdapters adapters = {t->adapter, t->average};
+        RunAdapters adapters = {t->adapter, t->average, t->kept};
         TRY(checkpoint_read(l->run.checkpoint, t->session.pipeline, &t->identity, &adapters, &t->optimizer, &from,
                             err));
         training_refresh(t);
         step_set_method_state(t->step, from.method);
         l->done = l->saved = from.step;
+        l->saved_evaluations = from.eval_bytes;
         log_info(&l->job->log, "resuming after step %ld of %s", l->done, l->run.path);
     }
     TRY(run_folder_begin(&l->run, c, &l->job->log, err));
@@ -263,6 +315,7 @@ static int begin_run(Loop *l, Error *err) {
     if (!path) return fail(err, DRPO_E_MEMORY, "out of memory");
     TRY(config_write(c, path, err));
     TRY(metrics_open(&l->metrics, l->run.path, &from, err));
+    if (l->run.checkpoint && l->rules.count) TRY(recall_rules(l, from.kept, err));
     step_observe(t->step, record_prompt, l);
     l->metrics.latent_distance = config_float(c, OPT_LATENT_L2) > 0;
     return 0;

@@ -179,15 +179,35 @@ static void test_text_and_json(void **state) {
     eval_table_free(&tuned);
 }
 
+/* a prompt that is taken out was never there */
+static void test_dropped_prompts(void **state) {
+    (void)state;
+    EvalTable with = table(1), without = table(1);
+    const float latents[] = {0, 0, 3, 4};
+    Error err = {0};
+    for (int k = 0; k < 6; k++)
+        for (int j = 0; j < 2; j++) {
+            add(&with, k, k < 3 ? "a" : "b", (uint64_t)j, k % 2, (float)(k * k + j));
+            if (k != 3) add(&without, k, k < 3 ? "a" : "b", (uint64_t)j, k % 2, (float)(k * k + j));
+        }
+    assert_int_equal(eval_table_add_diversity(&with, 3, latents, 2, 2, &err), 0);
+    assert_int_equal(eval_table_add_diversity(&with, 4, latents, 2, 1, &err), 0);
+    assert_int_equal(eval_table_add_diversity(&without, 4, latents, 2, 1, &err), 0);
+    eval_table_drop(&with, 3);
+    eval_table_drop(&with, 77);
+    const EvalSummary a = summarise(&with, NULL), b = summarise(&without, NULL);
+    assert_true(a.prompts == 5 && a.images == 10 && a.metrics == b.metrics);
+    for (int k = 0; k < a.metrics; k++) assert_memory_equal(&a.metric[k].base, &b.metric[k].base, sizeof(EvalValue));
+    eval_table_free(&with);
+    eval_table_free(&without);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accuracy_per_tag_and_overall),
-        cmocka_unit_test(test_interval_of_a_proportion),
-        cmocka_unit_test(test_the_difference_is_paired),
-        cmocka_unit_test(test_a_real_gain_stands_out),
-        cmocka_unit_test(test_diversity),
-        cmocka_unit_test(test_mismatched_tables_are_refused),
-        cmocka_unit_test(test_text_and_json),
+        cmocka_unit_test(test_accuracy_per_tag_and_overall),  cmocka_unit_test(test_dropped_prompts),
+        cmocka_unit_test(test_interval_of_a_proportion),      cmocka_unit_test(test_the_difference_is_paired),
+        cmocka_unit_test(test_a_real_gain_stands_out),        cmocka_unit_test(test_diversity),
+        cmocka_unit_test(test_mismatched_tables_are_refused), cmocka_unit_test(test_text_and_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

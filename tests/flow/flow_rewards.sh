@@ -88,6 +88,20 @@ expect 0 "$DRPO" score --on-reward-error skip --reward "exec:$faulty exec $here/
     --manifest pictures/manifest.jsonl
 [ "$(grep -c '"reward":null,"error":"reward exec' out)" -eq 1 ] && [ "$(wc -l <out)" -eq 4 ] || broken "score: $(cat out)"
 
+# an evaluation leaves out, for both models, what could not be scored for one: prompt 1 of the base, prompt 3 of the tuned
+mkdir five six
+faults="ok,crash,ok,ok,ok,ok,nan,ok"
+expect 0 "$DRPO" eval --lora skipping --out skipped --eval-limit 4 --seeds 2 --threads 1 --on-reward-error skip \
+    --reward "exec:$faulty exec $here/five $faults?$options&retries=0"
+grep -q "2 prompts, 4 images each" out && grep -q "2 prompts left out" out || broken "eval: $(cat out)"
+[ "$(grep -c '"failed":true' skipped/scores.jsonl)" -eq 2 ] || broken "scores.jsonl: $(cat skipped/scores.jsonl)"
+python3 -c 'import json; t = json.load(open("skipped/table.json")); assert (t["prompts"], t["images"], t["prompts_failed"]) == (2, 4, 2), t' ||
+    broken "table.json: $(cat skipped/table.json)"
+expect 1 "$DRPO" eval --lora skipping --out stopped --eval-limit 4 --seeds 2 --threads 1 --reward "exec:$faulty exec $here/six $faults?$options&retries=0"
+[ ! -e stopped/table.json ] || broken "eval went on after a fault"
+expect 1 "$DRPO" eval --eval-limit 3 --seeds 1 --threads 1 --on-reward-error skip --reward "http://127.0.0.1:1/?retries=0"
+grep -q "none of the 3 prompts could be scored" err || broken "a table of nothing: $(cat err)"
+
 # ---- pictures of one prompt and one size are one request; a fault among them is found picture by picture ----
 cat >counting.py <<'END'
 import json, sys

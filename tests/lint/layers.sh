@@ -3,7 +3,7 @@
 #
 #   base <- format, engine <- model <- step <- train <- eval, report <- compare <- api; cli sees include/drpo.h alone.
 #   format and engine do not see each other, but format uses the nouns of engine/tensor.h.
-#   Stages of src/step do not see each other; step.c and step_prompt.c (with step.h, networks, losses and sampler) join them.
+#   Stages of src/step do not see each other; step.c and step_prompt.c (with step.h, networks, losses, sampler and probe) join them.
 #
 # Prints one line for each include that goes the wrong way and then fails.
 root=${1:-$(dirname "$0")/../..}
@@ -57,7 +57,7 @@ grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' src cli include examp
         if (target !~ /\//) { wrong("write it as \"room/file.h\""); next }
         if (t[1] == f[1]) {
             if (f[1] != "step") next
-            if (from ~ /^step\/(step|step_prompt|step_internal|networks|sampler|losses)\.[ch]$/) next
+            if (from ~ /^step\/(step|step_prompt|step_internal|networks|sampler|losses|probe)\.[ch]$/) next
             mine = stage_of(from); theirs = stage_of(target)
             if (theirs != "" && theirs != mine) wrong("only step_prompt.c joins stages; share types through step/step_types.h")
             else if (split(from, parts, "/") > 2 && theirs != mine && target != "step/step_types.h")
