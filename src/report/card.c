@@ -13,6 +13,7 @@ static void copy_section(FILE *out, char *text, const char *head, const char *ti
     char *at = strstr(text, head), *line;
     if (!at) return;
     fprintf(out, "<h2>%s</h2>\n<pre>", title);
+    at += strlen(head);
     at += strcspn(at, "\n");
     char *rest = at, *end = strstr(at, "\n## ");
     char saved = 0;

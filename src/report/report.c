@@ -21,6 +21,7 @@ typedef struct Report {
     const Log *log;
     FILE *out;
     Records updates, evaluations;
+    StopNote stop;
 } Report;
 
 static const char *run_path(const Report *r, const char *name, char path[PATH_MAX]) {
@@ -47,7 +48,9 @@ static void write_tiles(const Report *r) {
     if (e->rows) {
         snprintf(text, sizeof text, "%.3f &rarr; %.3f", records_last(e, "reward/base"),
                  records_last(e, "reward/tuned"));
-        tile(r->out, text, "reward at fixed prompts, base and tuned");
+        tile(r->out, text,
+             r->stop.rules[0] ? "reward at fixed prompts, base and tuned, when it was stopped"
+                              : "reward at fixed prompts, base and tuned");
     }
     snprintf(text, sizeof text, "%.3f &rarr; %.3f", records_mean(u, "diversity", tenth, 0),
              records_mean(u, "diversity", tenth, 1));
@@ -78,12 +81,28 @@ static bool newest_grid(const Report *r, char name[NAME_MAX + 1]) {
     return name[0] != 0;
 }
 
+/* What a rule of --stop-when kept, which is not what stands last. */
+static int write_kept(const Report *r, Error *err) {
+    char path[PATH_MAX], name[32], caption[160];
+    snprintf(name, sizeof name, "eval-%06ld.png", r->stop.kept);
+    snprintf(caption, sizeof caption, "Base on the left, step %ld, which is final/, on the right (%s)", r->stop.kept,
+             name);
+    return html_picture(r->out, run_path(r, name, path), caption, err);
+}
+
 static int write_pictures(const Report *r, Error *err) {
     char path[PATH_MAX], name[NAME_MAX + 1], caption[64 + NAME_MAX];
+    const bool stopped = r->stop.rules[0] && r->stop.kept >= 0;
     if (!newest_grid(r, name)) return 0;
     fprintf(r->out, "<h2>Same prompts, same noises</h2>\n");
+    if (stopped) {
+        TRY(write_kept(r, err));
+        fprintf(r->out, "<details><summary>where the rule was broken, at step %ld</summary>\n", r->stop.step);
+    }
     snprintf(caption, sizeof caption, "Base on the left, tuned on the right (%s)", name);
-    return html_picture(r->out, run_path(r, name, path), caption, err);
+    TRY(html_picture(r->out, run_path(r, name, path), caption, err));
+    if (stopped) fprintf(r->out, "</details>\n");
+    return 0;
 }
 
 /* Every column whose name begins with `prefix` (or is it) as one chart. */
@@ -126,7 +145,7 @@ static void write_gauges(const Report *r) {
             "the same prompts and noises: a generator that cheats its reward loses diversity, saturates, "
             "grows or loses fine detail, or leaves its base far behind.</p>\n<div class=curves>\n");
     chart(r, e, "Tuned over base (1: as the base)", "gauges/ratio", false);
-    chart(r, e, "Distance to the base: latents (of its norm), pixels (of 255)", "gauges/distance", false);
+    chart(r, e, "Distance to the base", "gauges/distance", false);
     chart(r, e, "Diversity: mean distance of one prompt's latents", "gauges/diversity", false);
     chart(r, e, "Diversity in features, mean over keys", "gauges/feature_diversity", false);
     chart(r, e, "Saturation of the pictures (0 to 1)", "gauges/saturation", false);
@@ -164,12 +183,12 @@ static int write_page(Report *r, Error *err) {
     html_text(r->out, title);
     fprintf(r->out,
             "</h1>\n<p class=soft>Drifting Preference Optimization of a one-step text-to-image generator.</p>\n");
-    TRY(stop_note_write(r->out, run_path(r, "eval.jsonl", path), err));
+    stop_note_write(r->out, &r->stop);
     write_tiles(r);
     TRY(write_pictures(r, err));
     TRY(score_table_write(r->out, run_path(r, "eval/table.json", path), err));
-    write_curves(r);
     write_gauges(r);
+    write_curves(r);
     TRY(card_write(r->out, run_path(r, "final/README.md", path), err));
     TRY(write_options(r, err));
     html_close(r->out);
@@ -182,7 +201,8 @@ static int read_records(Report *r, Error *err) {
         return fail(err, DRPO_E_INPUT, "%s: not a run folder, there is no metrics.jsonl", r->run);
     TRY(records_read(path, &r->updates, err));
     if (r->updates.rows == 0) log_warn(r->log, "%s has no updates yet", path);
-    return records_read(run_path(r, "eval.jsonl", path), &r->evaluations, err);
+    TRY(stop_note_read(run_path(r, "eval.jsonl", path), &r->stop, err));
+    return records_read(path, &r->evaluations, err);
 }
 
 int report_write(const char *run, const char *out, const Log *log, Error *err) {

@@ -1,14 +1,9 @@
-/* Stop note: the last line of eval.jsonl -> a paragraph above everything else. See stop_note.h. */
+/* Stop note: the last line of eval.jsonl -> why the run was stopped. See stop_note.h. */
 #include "report/stop_note.h"
 
 #include "base/file.h"
 #include "format/jsonl.h"
 #include "report/html.h"
-
-typedef struct StopNote {
-    long step, kept; /* of the last evaluation; kept -1: none */
-    char rules[192], why[512];
-} StopNote;
 
 static const char *text_of(const json_t *stop, const char *key) {
     const char *text = json_string_value(json_object_get(stop, key));
@@ -26,21 +21,22 @@ static int note_line(void *user, const json_t *value, const char *text, int line
     return 0;
 }
 
-int stop_note_write(FILE *out, const char *path, Error *err) {
-    StopNote n = {0};
-    if (!file_exists(path)) return 0;
-    TRY(jsonl_read(path, note_line, &n, err));
-    if (!n.rules[0]) return 0;
-    fprintf(out, "<div class=stop><b>Stopped at step %ld by <code>--stop-when ", n.step);
-    html_text(out, n.rules);
-    fprintf(out, "</code></b><br>At its evaluation ");
-    html_text(out, n.why);
-    if (n.kept < 0)
+int stop_note_read(const char *path, StopNote *out, Error *err) {
+    *out = (StopNote){0};
+    return file_exists(path) ? jsonl_read(path, note_line, out, err) : 0;
+}
+
+void stop_note_write(FILE *out, const StopNote *n) {
+    if (!n->rules[0]) return;
+    fprintf(out, "<div class=stop><b>Stopped at step %ld by <code>--stop-when ", n->step);
+    html_text(out, n->rules);
+    fprintf(out, "</code></b><br>At its evaluation: ");
+    html_text(out, n->why);
+    if (n->kept < 0)
         fprintf(out, ". No earlier evaluation could be kept: <code>final/</code> holds the last adapter.</div>\n");
     else
         fprintf(out,
                 ". <code>final/</code> holds the adapter of <b>step %ld</b>, the evaluation with the highest reward "
                 "among those at which every rule held.</div>\n",
-                n.kept);
-    return 0;
+                n->kept);
 }

@@ -6,7 +6,14 @@
 
 #include "base/error.h"
 
-/* Reads eval.jsonl; nothing when its last line says that no rule was broken. */
-int stop_note_write(FILE *out, const char *path, Error *err);
+typedef struct StopNote {
+    long step, kept;           /* of the last evaluation; kept -1: none */
+    char rules[192], why[512]; /* "": no rule was broken */
+} StopNote;
+
+/* The last line of eval.jsonl. */
+int stop_note_read(const char *path, StopNote *out, Error *err);
+/* A paragraph; nothing when no rule was broken. */
+void stop_note_write(FILE *out, const StopNote *n);
 
 #endif

@@ -50,7 +50,7 @@ cmp -s stopped/final/adapter_model.safetensors stopped/checkpoint-4/kept/adapter
 cmp -s stopped/final/adapter_model.safetensors stopped/checkpoint-2/adapter_model.safetensors || broken "final/ is not step 2"
 grep -q "ended the run at step 4" stopped/final/README.md || broken "the card does not say it: $(head -20 stopped/final/README.md)"
 expect 0 "$DRPO" report stopped
-for text in "distance_above=$limit" "step 4" "base's norm away"; do
+for text in "distance_above=$limit" "step 4" "base's norm away" "step 2, which is final/" "<pre>drpo train" "gamed"; do
     grep -q "$text" stopped/report.html || broken "the report lacks '$text'"
 done
 
