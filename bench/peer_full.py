@@ -1,9 +1,9 @@
-"""Times one update of SD-Turbo at full size in PyTorch: the peer of `drpo bench --model FOLDER`.
+"""Times one update of SD-Turbo or SDXL-Turbo at full size in PyTorch: the peer of `drpo bench --model FOLDER`.
 
     peer_full.py FOLDER --candidates 4 --resolution 256
 
 The reference trainer, channels-last, without gradient checkpointing, with allocator settings that keep pages (keep_memory): the
-fastest that plain PyTorch was seen to be. The reward is redness, the features are latent_mean_8 and latent_std_8. Prints one JSON
+fastest that plain PyTorch was seen to be. SDXL's text encoders leave memory when the prompt is encoded. The reward is redness, the features are latent_mean_8 and latent_std_8. Prints one JSON
 line: median seconds per update and peak resident memory. The first update is not timed.
 """
 
@@ -16,16 +16,51 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools", "reference"))
+import trainer as reference
 from trainer import Settings, Trainer
 
 import torch
-from tiny.common import keep_memory, to_images
+from tiny.common import CHANNELS_LAST, NOISE, SIGMA, TIMESTEP, keep_memory, to_images, token_ids
+
+PROMPT = "a red fox in the snow"
 
 
 class RedTrainer(Trainer):
     def score(self, latents, meta):
         pictures = torch.from_numpy(to_images(self.vae, latents, 1)).double().mean((1, 2))
         return pictures[:, 0] - pictures[:, 1:].mean(1)
+
+
+class Sdxl:
+    """Stands in for what the reference trainer does with SD: two text encoders, and a UNet that takes pooled text and sizes."""
+
+    def __init__(self, resolution):
+        self.sizes = torch.tensor([[resolution, resolution, 0, 0, resolution, resolution]], dtype=torch.float32)
+
+    def encode_prompt(self, folder):
+        from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+        states = []
+        for number, kind in (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection)):
+            tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer" + number)
+            network = kind.from_pretrained(folder, subfolder="text_encoder" + number, dtype=torch.float32).eval()
+            with torch.no_grad():
+                out = network(token_ids(tokenizer, [PROMPT]), output_hidden_states=True)
+            states.append(out.hidden_states[-2])
+        self.text, self.pooled = torch.cat(states, -1), out.text_embeds
+
+    def load_model(self, folder, dtype):
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        self.encode_prompt(folder)
+        networks = [AutoencoderKL.from_pretrained(folder, subfolder="vae"), UNet2DConditionModel.from_pretrained(folder, subfolder="unet")]
+        return [n.to(dtype).eval().requires_grad_(False).to(memory_format=CHANNELS_LAST) for n in networks] + [None, None]
+
+    def one_step(self, unet, noise, text):
+        n = len(noise)
+        added = {"text_embeds": self.pooled.expand(n, -1), "time_ids": self.sizes.expand(n, -1)}
+        latents = (noise * NOISE).contiguous(memory_format=CHANNELS_LAST)
+        return SIGMA * (noise - unet(latents, TIMESTEP, text, added_cond_kwargs=added).sample)
 
 
 def main():
@@ -39,6 +74,10 @@ def main():
     keep_memory()
     torch.set_num_threads(options.threads)
     k, side = options.candidates, options.resolution // 8
+    if os.path.exists(os.path.join(options.folder, "text_encoder_2")):
+        sdxl = Sdxl(options.resolution)
+        reference.load_model, reference.one_step = sdxl.load_model, sdxl.one_step
+        RedTrainer.encode = lambda self, prompts: sdxl.text.expand(len(prompts), -1, -1)
     features = {"latent": ["latent_mean_8", "latent_std_8"]}
     trainer = RedTrainer(Settings(model=options.folder, candidates=k, positives=1, negatives=1, lambda_ref=0.5, features=features))
     del trainer.vae.encoder
@@ -47,7 +86,7 @@ def main():
     for _ in range(options.steps + 1):
         noise = torch.randn(1, k, 4, side, side, generator=draw)
         start = time.perf_counter()
-        trainer.update([{"prompt": "a red fox in the snow"}], noise)
+        trainer.update([{"prompt": PROMPT}], noise)
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds[1:])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

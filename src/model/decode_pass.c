@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/plan.h"
+#include "model/decode_tiles.h"
 
 struct DecodePass {
     const TaesdConfig *small; /* NULL: the VAE's decoder */
@@ -16,6 +17,10 @@ struct DecodePass {
     int batch;
     size_t latent_count, plane; /* C*h*w; H*W of the picture */
     float *input, *pixels;      /* [batch,C,h,w], [batch,3,H,W] */
+    float *tile_pixels;         /* [3,t,t]: pictures are decoded in tiles, `pixels` collects them; NULL: whole */
+    int height, width;          /* of the latents */
+    size_t height_px, width_px;
+    DecodeGrid grid;
 };
 
 /* What the latents go through; `small` NULL: the VAE of the pipeline. */
@@ -28,8 +33,34 @@ static Value append_vae(const VaeConfig *c, Build *b, Value latents) {
     return vae_decode(b, c, affine(b->g, latents, 1.0f / c->scaling_factor, c->shift_factor));
 }
 
+/* The graph takes one tile, whatever the picture's size. */
+static int cut(DecodePass *d, int tile, int factor, int *height, int *width, Error *err) {
+    TRY(decode_tiles_new(*height, *height < tile ? *height : tile, factor, &d->grid.rows, err));
+    TRY(decode_tiles_new(*width, *width < tile ? *width : tile, factor, &d->grid.columns, err));
+    d->batch = 1;
+    *height = d->grid.rows.tile;
+    *width = d->grid.columns.tile;
+    d->tile_pixels = malloc(3 * (size_t)(*height * *width) * (size_t)(factor * factor) * sizeof(float));
+    return d->tile_pixels ? 0 : fail(err, DRPO_E_MEMORY, "decoder: out of memory");
+}
+
+/* scale: pixels per latent */
+static int allocate(DecodePass *d, int channels, size_t scale, Error *err) {
+    d->latent_count = (size_t)channels * (size_t)(d->height * d->width);
+    d->height_px = (size_t)d->height * scale;
+    d->width_px = (size_t)d->width * scale;
+    d->plane = d->height_px * d->width_px;
+    d->input = malloc((size_t)d->batch * d->latent_count * sizeof(float));
+    d->pixels = malloc((size_t)d->batch * 3 * d->plane * sizeof(float));
+    return d->input && d->pixels ? 0 : fail(err, DRPO_E_MEMORY, "decoder: out of memory");
+}
+
 static int build(DecodePass *d, const Decoder *from, Backend *b, int height, int width, Error *err) {
     Pipeline *p = from->pipeline;
+    int tile = d->small ? 0 : p->vae_tile;
+    d->height = height;
+    d->width = width;
+    if (tile && (height > tile || width > tile)) TRY(cut(d, tile, p->factor, &height, &width, err));
     d->arena = arena_new();
     Graph *g = d->arena ? graph_new(d->arena) : NULL;
     if (!g) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");
@@ -41,12 +72,7 @@ static int build(DecodePass *d, const Decoder *from, Backend *b, int height, int
     TRY(graph_check(g, err));
     TRY(fuse_graph(g, err));
     TRY(plan_new(g, b, &d->plan, err));
-    d->latent_count = (size_t)(shape_count(d->latents->shape) / d->batch);
-    d->plane = (size_t)(d->image->shape.dim[2] * d->image->shape.dim[3]);
-    d->input = malloc((size_t)d->batch * d->latent_count * sizeof(float));
-    d->pixels = malloc((size_t)d->batch * 3 * d->plane * sizeof(float));
-    if (!d->input || !d->pixels) return fail(err, DRPO_E_MEMORY, "decoder: out of memory");
-    return 0;
+    return allocate(d, channels, (size_t)(d->image->shape.dim[2] / height), err);
 }
 
 int decode_batch(int count, int height, int width) {
@@ -84,6 +110,9 @@ void decode_pass_free(DecodePass *d) {
     arena_free(d->arena);
     free(d->input);
     free(d->pixels);
+    free(d->tile_pixels);
+    decode_tiles_free(&d->grid.rows);
+    decode_tiles_free(&d->grid.columns);
     free(d);
 }
 
@@ -115,7 +144,35 @@ static void load(DecodePass *d, const float *latents, size_t n) {
         memcpy(d->input, latents, n * sizeof(float));
 }
 
+/* latents [C,h,w] at a tile -> the graph's input [C,t,t] */
+static void load_tile(DecodePass *d, const float *latents, int row, int column) {
+    const size_t h = (size_t)d->grid.rows.tile, w = (size_t)d->grid.columns.tile;
+    const size_t height = (size_t)d->height, width = (size_t)d->width, channels = d->latent_count / (height * width);
+    const size_t top = (size_t)d->grid.rows.start[row], left = (size_t)d->grid.columns.start[column];
+    for (size_t c = 0; c < channels; c++)
+        for (size_t y = 0; y < h; y++)
+            memcpy(d->input + (c * h + y) * w, latents + (c * height + top + y) * width + left, w * sizeof(float));
+}
+
+static int run_tiles(DecodePass *d, const float *latents, Error *err) {
+    memset(d->pixels, 0, 3 * d->plane * sizeof(float));
+    for (int row = 0; row < d->grid.rows.count; row++)
+        for (int column = 0; column < d->grid.columns.count; column++) {
+            load_tile(d, latents, row, column);
+            plan_write(d->plan, d->latents, d->input);
+            TRY(plan_run(d->plan, err));
+            plan_read(d->plan, d->image, d->tile_pixels);
+            decode_tiles_add(&d->grid, row, column, d->tile_pixels, d->pixels, d->height_px, d->width_px);
+        }
+    return 0;
+}
+
 int decode_pass_run(DecodePass *d, const float *latents, int count, uint8_t *rgb, Error *err) {
+    for (int i = 0; d->tile_pixels && i < count; i++) {
+        TRY(run_tiles(d, latents + (size_t)i * d->latent_count, err));
+        store(d, 1, rgb + (size_t)i * 3 * d->plane);
+    }
+    if (d->tile_pixels) return 0;
     for (int first = 0; first < count; first += d->batch) {
         int n = count - first < d->batch ? count - first : d->batch;
         load(d, latents + (size_t)first * d->latent_count, (size_t)n * d->latent_count);

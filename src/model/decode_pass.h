@@ -13,6 +13,9 @@ typedef struct DecodePass DecodePass;
 /* How many of `count` pictures are decoded at a time: as many as keep the layers near the cache, so that the memory for
  * them does not grow with a batch. Layers that normalise over a picture need all of it, so one is the least. */
 int decode_batch(int count, int height, int width);
+/* With Pipeline.vae_tile, pictures with a longer side go through in tiles (decode_tiles.h), so that memory does not
+ * grow with them; they differ a little from those decoded whole, as layers normalise over a tile. Not so with a TAESD.
+ */
 int decode_pass_new(Pipeline *p, Backend *b, int batch, int height, int width, DecodePass **out,
                     Error *err); /* latent size */
 int decode_pass_new_taesd(Taesd *t, Backend *b, int batch, int height, int width, DecodePass **out, Error *err);

@@ -129,10 +129,13 @@ static int pattern_number(const Reader *r, const char *table, const char *fallba
 /* ---- tensors ---- */
 
 static int unknown_key(const Reader *r, const char *key) {
-    bool text = strncmp(key, "lora_te", 7) == 0 || strncmp(key, "text_encoder", 12) == 0;
-    return fail(r->err, DRPO_E_INPUT, "%s: key '%s' %s", safetensors_path(r->file), key,
-                text ? "belongs to a text encoder; only UNet adapters are supported"
-                     : "names no linear layer of this model's UNet; is the adapter for another model?");
+    static const char *const others[] = {"hada_", "lokr_", "lora_magnitude", "dora_scale", "lora_mid", "oft_", "boft_"};
+    const char *what = "names no linear layer of this model's UNet; is the adapter for another model?";
+    if (strncmp(key, "lora_te", 7) == 0 || strncmp(key, "text_encoder", 12) == 0)
+        what = "belongs to a text encoder; only UNet adapters are supported";
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strstr(key, others[i])) what = "belongs to LoHa, LoKr, DoRA, OFT or a convolution; only plain LoRA is read";
+    return fail(r->err, DRPO_E_INPUT, "%s: key '%s' %s", safetensors_path(r->file), key, what);
 }
 
 static int sort_tensors(Reader *r) {

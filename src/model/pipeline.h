@@ -23,6 +23,7 @@ typedef struct Pipeline {
     OneStep stock, released;
     int latent_channels, latent_size; /* of the default resolution */
     int factor;                       /* pixels per latent */
+    int vae_tile;                     /* latents along a tile in which larger pictures are decoded; 0: whole */
     char sha256[65];                  /* filled by pipeline_sha256 */
     struct TextPass *text_pass;       /* shared by who encodes text; not owned (text_pass.h) */
 } Pipeline;

@@ -9,6 +9,16 @@
 #include "model/text_pass.h"
 #include "step/losses.h"
 
+/* Below 8 latents along a side nothing is left beside the overlaps. */
+static int choose_tile(Pipeline *p, const Config *c, Error *err) {
+    enum { LEAST = 8 };
+    int pixels = config_has(c, OPT_VAE_TILE) ? (int)config_int(c, OPT_VAE_TILE) : 0;
+    p->vae_tile = pixels / p->factor;
+    if (pixels == 0 || (pixels % p->factor == 0 && p->vae_tile >= LEAST)) return 0;
+    return fail(err, DRPO_E_USAGE, "--vae-tile %d: must be a multiple of %d, at least %d, for this model", pixels,
+                p->factor, LEAST * p->factor);
+}
+
 int session_open(Session *s, const Config *c, Error *err) {
     *s = (Session){.arena = arena_new(), .threads = (int)config_int(c, OPT_THREADS)};
     if (!s->arena) return fail(err, DRPO_E_MEMORY, "out of memory");
@@ -17,6 +27,7 @@ int session_open(Session *s, const Config *c, Error *err) {
     ModelChoice model;
     TRY(session_model(c, lora, s->arena, &model, err));
     TRY(pipeline_open_choice(&model, &s->pipeline, err));
+    TRY(choose_tile(s->pipeline, c, err));
     s->backend = config_choice(c, OPT_BACKEND) ? backend_ref_new(err) : backend_cpu_new(s->threads, err);
     return s->backend ? 0 : err->code;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "model/checkpoint_merge.h"
 #include "train/session.h"
 
 enum { FORMAT_PEFT, FORMAT_DIFFUSERS, FORMAT_KOHYA, FORMAT_MERGED };
@@ -16,6 +17,7 @@ typedef struct Export {
     Adapter *adapter;
     const char *from, *out;
     int format;
+    bool folder; /* what is written is one */
 } Export;
 
 static int open_export(Export *e, Error *err) {
@@ -34,15 +36,20 @@ static int open_export(Export *e, Error *err) {
         return fail(err, DRPO_E_USAGE,
                     "%s: holds a whole UNet in diffusers' form already (its unet/ folder); only a LoRA is exported",
                     spec);
+    e->folder = e->format == FORMAT_PEFT || (e->format == FORMAT_MERGED && model_is_folder(e->session.pipeline->files));
     float scale;
     e->from = adapter_split(spec, &scale, a);
     return e->from ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }
 
-/* A copy of the model inside the model would copy itself. */
+/* A copy of the model inside the model would copy itself; a merged file never takes the place of its original. */
 static int check_outside(const Export *e, const char *parent, Error *err) {
     char inside[PATH_MAX], model[PATH_MAX];
-    if (e->format != FORMAT_MERGED || !realpath(parent, inside) || !realpath(e->session.pipeline->folder, model))
+    if (e->format == FORMAT_MERGED && !e->folder && realpath(e->out, inside) &&
+        realpath(e->session.pipeline->folder, model) && strcmp(inside, model) == 0)
+        return fail(err, DRPO_E_USAGE, "--out %s: is the model itself; choose another name", e->out);
+    if (e->format != FORMAT_MERGED || !e->folder || !realpath(parent, inside) ||
+        !realpath(e->session.pipeline->folder, model))
         return 0;
     size_t length = strlen(model);
     if (strncmp(inside, model, length) != 0 || (inside[length] && inside[length] != '/')) return 0;
@@ -52,6 +59,7 @@ static int check_outside(const Export *e, const char *parent, Error *err) {
 static int choose_out(Export *e, Error *err) {
     static const char *const beside[] = {"export/peft", "export/pytorch_lora_weights.safetensors",
                                          "export/lora_kohya.safetensors", "export/merged"};
+    const char *name = e->format == FORMAT_MERGED && !e->folder ? "export/merged.safetensors" : beside[e->format];
     Arena *a = e->session.arena;
     const char *given = config_text(e->job->config, OPT_EXPORT_OUT);
     const char *folder = e->from;
@@ -59,12 +67,11 @@ static int choose_out(Export *e, Error *err) {
         const char *slash = strrchr(folder, '/');
         folder = slash ? arena_printf(a, "%.*s", (int)(slash - folder), folder) : ".";
     }
-    e->out = given[0] ? given : folder ? path_join(a, folder, beside[e->format]) : NULL;
+    e->out = given[0] ? given : folder ? path_join(a, folder, name) : NULL;
     if (!e->out) return fail(err, DRPO_E_MEMORY, "out of memory");
-    bool is_folder = e->format == FORMAT_PEFT || e->format == FORMAT_MERGED;
-    if (is_folder && (dir_exists(e->out) || file_exists(e->out)))
+    if (e->folder && (dir_exists(e->out) || file_exists(e->out)))
         return fail(err, DRPO_E_USAGE, "--out %s: exists already", e->out);
-    if (!is_folder && dir_exists(e->out))
+    if (!e->folder && dir_exists(e->out))
         return fail(err, DRPO_E_USAGE, "--out %s: is a folder; name a .safetensors file", e->out);
     const char *slash = strrchr(e->out, '/');
     const char *parent = slash && slash != e->out ? arena_printf(a, "%.*s", (int)(slash - e->out), e->out) : NULL;
@@ -101,9 +108,6 @@ static int copy_tree(const char *from, const char *to, const char *except, Arena
 static int write_merged(Export *e, const char *tmp, Error *err) {
     const Pipeline *p = e->session.pipeline;
     Arena *a = e->session.arena;
-    if (!model_is_folder(p->files))
-        return fail(err, DRPO_E_INPUT, "--format merged: writes a copy of a model folder; --model %s is one file",
-                    p->folder);
     const char *unet = path_join(a, p->folder, "unet"),
                *file = arena_printf(a, "%s/unet/diffusion_pytorch_model.safetensors", tmp);
     if (!unet || !file) return fail(err, DRPO_E_MEMORY, "out of memory");
@@ -125,7 +129,9 @@ static int write_adapter(Export *e, Error *err) {
 static int export(Export *e, Error *err) {
     TRY(open_export(e, err));
     TRY(choose_out(e, err));
-    if (e->format == FORMAT_MERGED) {
+    if (e->format == FORMAT_MERGED && !e->folder) {
+        TRY(checkpoint_merge(e->session.pipeline->folder, e->adapter, e->out, err));
+    } else if (e->format == FORMAT_MERGED) {
         const char *tmp = arena_printf(e->session.arena, "%s.tmp", e->out);
         if (!tmp) return fail(err, DRPO_E_MEMORY, "out of memory");
         int code = write_merged(e, tmp, err);

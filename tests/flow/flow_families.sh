@@ -32,6 +32,16 @@ for rng in torch torch-cuda; do
     [ "$(grep -c '"seed":42' batch-$rng/manifest.jsonl)" -eq 2 ] || broken "the batch's seed is not recorded"
 done
 
+# large pictures in tiles
+T="sample --model $models/sd --threads 1 --prompt star --resolution 128"
+expect 0 "$DRPO" $T --out whole.png
+expect 0 "$DRPO" $T --vae-tile 128 --out same.png
+expect 0 "$DRPO" $T --vae-tile 64 --out tiled.png
+cmp -s whole.png same.png || broken "a picture of one tile is not the whole picture"
+cmp -s whole.png tiled.png && broken "--vae-tile changes nothing"
+expect 2 "$DRPO" $T --vae-tile 60 --out x.png
+grep -q -- "--vae-tile 60: must be a multiple of 8, at least 64" err || broken "$(cat err)"
+
 refused() { # WORD FILE SED...: with FILE changed so, the model is refused and the message has WORD
     rm -rf broken
     cp -r "$models/sdxl" broken

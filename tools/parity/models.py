@@ -1,10 +1,11 @@
 """The forms in which a model is held: what diffusers writes (plain, variant, sharded, both) and the one-file checkpoint of the original
-programs. drpo draws the same latents from each, and diffusers' own reading of the folder gives the same picture. Both families."""
+programs. drpo draws the same latents from each, and diffusers' own reading of the folder gives the same picture. A LoRA merged into the
+one-file checkpoint gives diffusers, by its own conversion, what the LoRA beside it gives drpo. Both families."""
 
 import os
 import sys
 
-from common import MODEL, ROOT, check, drpo, finish, report
+from common import MODEL, ROOT, check, check_at_least, drpo, finish, report
 
 sys.path.insert(0, os.path.join(ROOT, "tools", "golden"))
 import single_file as golden  # noqa: E402
@@ -85,6 +86,12 @@ def pipeline(parts, sdxl):
     return pipe
 
 
+def drawn(pipe):
+    draw, how = torch.Generator().manual_seed(5), dict(height=SIDE, width=SIDE, output_type="latent")
+    with torch.no_grad():
+        return pipe(PROMPT, num_inference_steps=1, guidance_scale=0.0, generator=draw, **how).images
+
+
 def family(name, sdxl):
     work = os.path.join(WORK, name)
     os.makedirs(work)
@@ -107,11 +114,7 @@ def family(name, sdxl):
     report(len(shards) > 1, f"{name}: diffusers wrote the UNet in {len(shards)} files", "shards")
 
     plain = latents("plain", "--model", folder["plain"])
-    draw = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        wanted = pipe(
-            PROMPT, num_inference_steps=1, guidance_scale=0.0, generator=draw, height=SIDE, width=SIDE, output_type="latent"
-        ).images
+    wanted = drawn(pipe)
     check(f"{name}: latents beside diffusers", float((plain - wanted).norm() / wanted.norm()), 1e-4)
     for form, how in FORMS.items():
         same(form, "--model", folder[form])
@@ -121,6 +124,21 @@ def family(name, sdxl):
     file = os.path.join(work, "tiny.safetensors")
     save_file(checkpoint, file)
     same("one file", "--model", file, "--tokenizer", folder["plain"])
+
+    base, run, merged = ["--model", file, "--tokenizer", folder["plain"]], os.path.join(work, "run"), os.path.join(work, "merged.safetensors")
+    drpo("train", *base, "--steps", 1, "--prompts-per-step", 1, "--candidates", 4, "--positives", 1, "--negatives", 1, "--lr", 0.02,
+         "--lr-schedule", "constant", "--warmup", 0, "--eval-every", 0, "--out", run, "--features", "latent?keys=latent_mean_2",
+         "--reward", "exec:" + sys.executable + " " + os.path.join(ROOT, "examples", "rewards", "redness.py?images=rgb"))  # fmt: skip
+    drpo("export", run, "--format", "merged", "--out", merged, *base)
+    report(set(load_file(merged)) == set(checkpoint), f"{name}: the merged file has the base's names", "merged")
+    with_lora = latents("one file with a LoRA", *base, "--lora", run)
+    alone = latents("merged file", "--model", merged, "--tokenizer", folder["plain"])
+    change = (with_lora - plain).norm()
+    check_at_least(f"{name}: change that the LoRA makes, relative", float(change / plain.norm()), 0.01)
+    # what merged weights lose is their rounding to float16
+    check(f"{name}: merged file beside its LoRA, of that change", float((alone - with_lora).norm() / change), 0.05)
+    theirs = drawn(pipeline(golden.converted(load_file(merged), sdxl), sdxl))
+    check(f"{name}: merged file beside diffusers' conversion of it", float((alone - theirs).norm() / theirs.norm()), 1e-4)
     if sdxl:
         return
     old, new = "cond_stage_model.model.", "conditioner.embedders.0.model."
