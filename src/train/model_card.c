@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "format/jsonl.h"
 
-enum { CURVE_POINTS = 10 };
+enum { CURVE_POINTS = 10, CARD_LIMIT = 1 << 20 };
 
 typedef struct Curve {
     FILE *out;
@@ -81,6 +81,29 @@ static void print_head(FILE *f, const ModelCard *c) {
             c->config_sha256, c->prompts, c->prompts_sha256);
 }
 
+static void print_use_peft(FILE *f) {
+    fprintf(f, "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline\nfrom peft import PeftModel\n\n"
+               "pipe = DiffusionPipeline.from_pretrained(BASE)\npipe.unet = PeftModel.from_pretrained(pipe.unet, "
+               "THIS_FOLDER)\n"
+               "image = pipe(prompt, num_inference_steps=1, guidance_scale=0).images[0]\n```\n\n"
+               "`drpo export` writes it for diffusers' `load_lora_weights`, for kohya-style programs, or merged into "
+               "the model.\n");
+}
+
+static void print_use_file(FILE *f, const char *file, bool kohya) {
+    fprintf(f, "\n## Use\n\n");
+    if (kohya)
+        fprintf(f,
+                "ComfyUI: put `%s` into `models/loras`, a LoRA loader behind the base's checkpoint, one step, cfg 1. "
+                "diffusers reads it too:\n\n",
+                file);
+    fprintf(f,
+            "```python\nfrom diffusers import DiffusionPipeline\n\npipe = DiffusionPipeline.from_pretrained(BASE)\n"
+            "pipe.load_lora_weights(THIS_FOLDER, weight_name=\"%s\")\n"
+            "image = pipe(prompt, num_inference_steps=1, guidance_scale=0).images[0]\n```\n",
+            file);
+}
+
 static void print_use(FILE *f, const ModelCard *c) {
     if (!c->rank) {
         fprintf(f, "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline, UNet2DConditionModel\n\n"
@@ -89,12 +112,7 @@ static void print_use(FILE *f, const ModelCard *c) {
                    "image = pipe(prompt, num_inference_steps=1, guidance_scale=0).images[0]\n```\n");
         return;
     }
-    fprintf(f, "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline\nfrom peft import PeftModel\n\n"
-               "pipe = DiffusionPipeline.from_pretrained(BASE)\npipe.unet = PeftModel.from_pretrained(pipe.unet, "
-               "THIS_FOLDER)\n"
-               "image = pipe(prompt, num_inference_steps=1, guidance_scale=0).images[0]\n```\n\n"
-               "`drpo export` writes it for diffusers' `load_lora_weights`, for kohya-style programs, or merged into "
-               "the model.\n");
+    print_use_peft(f);
 }
 
 static int print_curves(FILE *f, const ModelCard *c, Error *err) {
@@ -119,6 +137,43 @@ int model_card_write(const ModelCard *card, const char *folder, Error *err) {
     if (fclose(f) != 0 && code == 0) code = fail(err, DRPO_E_MEMORY, "out of memory for the model card");
     snprintf(path, sizeof path, "%s/README.md", folder);
     if (code == 0) code = file_write_atomic(path, text, size, err);
+    free(text);
+    return code;
+}
+
+/* ---- copies ---- */
+
+/* Everything before "## Use"; a file is for diffusers, not for PEFT. */
+static void print_copied(FILE *f, const char *card, const CardCopy *c) {
+    static const char peft[] = "library_name: peft\n", use[] = "\n## Use\n";
+    const char *end = strstr(card, use), *library = strstr(card, peft);
+    if (!end) end = card + strlen(card);
+    if (c->file && library && library < end) {
+        fprintf(f, "%.*slibrary_name: diffusers\n", (int)(library - card), card);
+        card = library + strlen(peft);
+    }
+    fprintf(f, "%.*s", (int)(end - card), card);
+    if (c->file)
+        print_use_file(f, c->file, c->kohya);
+    else
+        print_use_peft(f);
+}
+
+int model_card_copy(const CardCopy *c, Arena *a, bool *stays, Error *err) {
+    const char *from = path_join(a, c->from, "README.md"), *to = path_join(a, c->folder, "README.md");
+    char *card, *text = NULL;
+    size_t size = 0;
+    *stays = false;
+    if (!from || !to) return fail(err, DRPO_E_MEMORY, "out of memory for the model card");
+    if (!file_exists(from)) return 0;
+    *stays = file_exists(to);
+    if (*stays) return 0;
+    TRY(file_read_text(from, CARD_LIMIT, a, &card, &size, err));
+    FILE *f = open_memstream(&text, &size);
+    if (!f) return fail(err, DRPO_E_MEMORY, "out of memory for the model card");
+    print_copied(f, card, c);
+    int code = fclose(f) == 0 ? file_write_atomic(to, text, size, err)
+                              : fail(err, DRPO_E_MEMORY, "out of memory for the model card");
     free(text);
     return code;
 }

@@ -2,6 +2,7 @@
 #ifndef DRPO_TRAIN_MODEL_CARD_H
 #define DRPO_TRAIN_MODEL_CARD_H
 
+#include "base/arena.h"
 #include "base/error.h"
 
 typedef struct ModelCard {
@@ -14,5 +15,14 @@ typedef struct ModelCard {
 
 /* Reads metrics.jsonl and eval.jsonl of the run for the curve; `folder` holds the adapter already. */
 int model_card_write(const ModelCard *card, const char *folder, Error *err);
+
+/* The card of an exported adapter: that of the folder `from`, but for how `file` in `folder` is used (NULL: the folder
+ * itself, a PEFT adapter). A README.md that is there already stays, and *stays says so; where `from` has no card there
+ * will be none. */
+typedef struct CardCopy {
+    const char *from, *folder, *file;
+    bool kohya;
+} CardCopy;
+int model_card_copy(const CardCopy *c, Arena *a, bool *stays, Error *err);
 
 #endif

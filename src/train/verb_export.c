@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "model/checkpoint_merge.h"
+#include "train/model_card.h"
 #include "train/session.h"
 
 enum { FORMAT_PEFT, FORMAT_DIFFUSERS, FORMAT_KOHYA, FORMAT_MERGED };
@@ -126,6 +127,24 @@ static int write_adapter(Export *e, Error *err) {
     return lora_write(e->adapter, format[e->format], e->out, &meta, err);
 }
 
+/* Beside the adapter; the card of a run lies in its final/. */
+static int write_card(Export *e, Error *err) {
+    Arena *a = e->session.arena;
+    const char *slash = strrchr(e->out, '/'), *final = path_join(a, e->from, "final");
+    const char *parent = slash ? arena_printf(a, "%.*s", slash == e->out ? 1 : (int)(slash - e->out), e->out) : ".";
+    if (!final || !parent) return fail(err, DRPO_E_MEMORY, "out of memory");
+    const CardCopy card = {.from = dir_exists(final) ? final : e->from,
+                           .folder = e->folder ? e->out : parent,
+                           .file = e->folder ? NULL
+                                   : slash   ? slash + 1
+                                             : e->out,
+                           .kohya = e->format == FORMAT_KOHYA};
+    bool stays;
+    TRY(model_card_copy(&card, a, &stays, err));
+    if (stays) log_info(&e->job->log, "%s: has a README.md; the model card was not written", card.folder);
+    return 0;
+}
+
 static int export(Export *e, Error *err) {
     TRY(open_export(e, err));
     TRY(choose_out(e, err));
@@ -139,6 +158,7 @@ static int export(Export *e, Error *err) {
         if (code < 0) return code;
     } else {
         TRY(write_adapter(e, err));
+        TRY(write_card(e, err));
     }
     job_result(e->job, "%s", e->out);
     return 0;

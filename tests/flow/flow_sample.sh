@@ -37,6 +37,16 @@ for format in peft diffusers kohya; do
     expect 0 "$DRPO" $S "a photo of a star" --n 2 --lora $out --out s-$format --save-latents s.safetensors
     cmp -s t.safetensors s.safetensors || broken "exported as $format, the adapter gives other latents"
 done
+# their cards: none takes the place of a README.md
+grep -q "^library_name: peft" x-peft/README.md && grep -q "PeftModel" x-peft/README.md || broken "x-peft has no card"
+grep -q "^library_name: diffusers" README.md && grep -q 'weight_name="x-diffusers.safetensors"' README.md ||
+    broken "no card beside x-diffusers.safetensors"
+grep -q "## Hashes" README.md && [ "$(grep -c '## Use' README.md)" -eq 1 ] || broken "the card is not the run's"
+expect 0 "$DRPO" export run --format kohya --out x-kohya.safetensors
+grep -q "README.md; the model card was not written" err || broken "nothing is said of the README.md that stays"
+mkdir cards
+expect 0 "$DRPO" export run --format kohya --out cards/k.safetensors
+grep -q 'put `k.safetensors` into' cards/README.md || broken "no card beside cards/k.safetensors"
 # two adapters are added (by how much: test_lora_combine)
 expect 0 "$DRPO" $S "a photo of a star" --lora run:0.5 --out half.png --save-latents half.safetensors
 expect 0 "$DRPO" $S "a photo of a star" --lora run:0.5 --lora run:0.5 --out sum.png --save-latents sum.safetensors
