@@ -72,8 +72,8 @@ typedef struct LoraMeta { /* what goes into headers and adapter_config.json; str
  * values. Reads the result back and compares B A alpha/r. */
 int lora_write(const Adapter *a, LoraFormat format, const char *path, const LoraMeta *meta, Error *err);
 
-/* Writes the UNet file of `w` with W + (alpha/r) B A in every adapted layer, in the types of the original; reads it back
- * and compares. checkpoint_merge.h does so for a checkpoint in one file. */
+/* Writes the UNet file of `w` with W + (alpha/r) B A in every adapted layer, in the types of the original; reads it
+ * back and compares. checkpoint_merge.h does so for a checkpoint in one file. */
 int lora_merge_file(const struct Weights *w, const Adapter *a, const char *path, Error *err);
 
 #endif
