@@ -202,6 +202,7 @@ static int read_records(Report *r, Error *err) {
     TRY(records_read(path, &r->updates, err));
     if (r->updates.rows == 0) log_warn(r->log, "%s has no updates yet", path);
     TRY(stop_note_read(run_path(r, "eval.jsonl", path), &r->stop, err));
+    if (records_last(&r->updates, "step") > r->stop.step) r->stop = (StopNote){0}; /* it went on without the rule */
     return records_read(path, &r->evaluations, err);
 }
 
