@@ -47,6 +47,9 @@ int score_table_write(FILE *out, const char *path, Error *err) {
             "noises. Brackets: 95 "
             "%% bootstrap intervals over prompts; the difference is paired.</p>\n",
             number(root, "prompts"), number(root, "images"));
+    if (number(root, "prompts_failed") > 0)
+        fprintf(out, "<p class=soft>%.0f prompts are left out: a reward could not score their pictures.</p>\n",
+                number(root, "prompts_failed"));
     fprintf(
         out,
         "<div class=scroll><table><tr><th></th><th>base</th><th>tuned</th><th>difference</th><th>interval</th></tr>\n");

@@ -97,6 +97,9 @@ grep -q "2 prompts, 4 images each" out && grep -q "2 prompts left out" out || br
 [ "$(grep -c '"failed":true' skipped/scores.jsonl)" -eq 2 ] || broken "scores.jsonl: $(cat skipped/scores.jsonl)"
 python3 -c 'import json; t = json.load(open("skipped/table.json")); assert (t["prompts"], t["images"], t["prompts_failed"]) == (2, 4, 2), t' ||
     broken "table.json: $(cat skipped/table.json)"
+cp -r skipped skipping/eval
+expect 0 "$DRPO" report skipping
+grep -q "2 prompts are left out" skipping/report.html || broken "the report does not count what was left out"
 expect 1 "$DRPO" eval --lora skipping --out stopped --eval-limit 4 --seeds 2 --threads 1 --reward "exec:$faulty exec $here/six $faults?$options&retries=0"
 [ ! -e stopped/table.json ] || broken "eval went on after a fault"
 expect 1 "$DRPO" eval --eval-limit 3 --seeds 1 --threads 1 --on-reward-error skip --reward "http://127.0.0.1:1/?retries=0"
