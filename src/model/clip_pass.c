@@ -157,6 +157,25 @@ void clip_pass_free(ClipPass *p) {
     free(p);
 }
 
+/* ---- memory ---- */
+
+int clip_pass_plan(ClipPass *p, int pictures, bool gradient, Error *err) {
+    const int rest = pictures % CLIP_BATCH;
+    if (p->model->tokenizer) TRY(net_ready(p, &p->text, 1, err));
+    if (pictures >= CLIP_BATCH) TRY(net_ready(p, &p->vision[CLIP_BATCH], CLIP_BATCH, err));
+    if (rest) TRY(net_ready(p, &p->vision[rest], rest, err));
+    return gradient ? net_ready(p, &p->gradient, 1, err) : 0;
+}
+
+size_t clip_pass_pending(const ClipPass *p, size_t texts, size_t *mapped) {
+    const Weights *w = p->model->weights;
+    const size_t side = (size_t)p->rule->size, remembered = p->text.plan ? (texts < SLOTS ? texts : SLOTS) : 0;
+    *mapped = weights_in_place(w, p->backend) -
+              weights_in_place_of(w, p->backend, "text_model.embeddings.token_embedding.weight");
+    return backend_pending(p->backend) + CLIP_BATCH * 3 * side * side * sizeof *p->pixels +
+           remembered * (size_t)p->model->config.projection * sizeof *p->cache;
+}
+
 /* ---- texts ---- */
 
 static int encode(ClipPass *p, const char *text, float *embedding, Error *err) {

@@ -20,6 +20,12 @@ typedef struct ClipPass ClipPass;
 int clip_pass_new(ClipModel *m, Backend *b, const PictureRule *rule, ClipPass **out, Error *err);
 void clip_pass_free(ClipPass *p); /* NULL is fine */
 
+/* Plans what so many pictures and, with a tokenizer, texts will need, before any is asked about; nothing is filled
+ * where the backend defers. */
+int clip_pass_plan(ClipPass *p, int pictures, bool gradient, Error *err);
+/* What filling will take; `texts`: how many different ones there will be. *mapped: bytes read in the files. */
+size_t clip_pass_pending(const ClipPass *p, size_t texts, size_t *mapped);
+
 /* *embedding [projection] stays valid until the next call; texts are remembered, so that one is encoded once. */
 int clip_pass_text(ClipPass *p, const char *text, const float **embedding, Error *err);
 /* rgb [n,height,width,3] -> embeddings [n,projection] */

@@ -252,3 +252,24 @@ int hpsv3_score(Hpsv3 *m, const char *prompt, const uint8_t *rgb, int width, int
     free(resized);
     return code;
 }
+
+/* ---- memory ---- */
+
+int hpsv3_plan(Hpsv3 *m, const char *prompt, int width, int height, Error *err) {
+    const QwenVisionConfig *v = &m->config.vision;
+    const int unit = v->patch * v->merge;
+    int w, h;
+    Hpsv3Ids ids;
+    TRY(qwen2_vl_picture_size(v, (int64_t)CELLS * unit * unit, width, height, &w, &h, err));
+    TRY(hpsv3_prompt_ids(m->prompt, prompt, w / unit * (h / unit), &ids, err));
+    int code = net_fit(m, &m->vision, true, h / v->patch, w / v->patch, err);
+    if (code == 0) code = net_fit(m, &m->text, false, (int)ids.tokens.n, 0, err);
+    free(ids.tokens.id);
+    return code;
+}
+
+/* The table of embeddings is in no network: only the rows of the text are read. */
+size_t hpsv3_pending(const Hpsv3 *m, size_t *mapped) {
+    *mapped = weights_in_place(m->weights, m->backend);
+    return backend_pending(m->backend);
+}

@@ -222,6 +222,23 @@ void imagereward_free(ImageReward *m) {
     free(m);
 }
 
+/* ---- memory ---- */
+
+int imagereward_plan(ImageReward *m, const char *prompt, Error *err) {
+    TokenIds ids = {0};
+    TRY(wordpiece_encode(m->tokenizer, prompt, MOST_TOKENS, &ids, err));
+    int code = net_ready(m, 0, &m->vision, err);
+    if (code == 0) code = net_ready(m, (int)ids.n, &m->text[ids.n], err);
+    free(ids.id);
+    return code;
+}
+
+size_t imagereward_pending(const ImageReward *m, size_t *mapped) {
+    *mapped = weights_in_place(m->weights, m->backend) -
+              weights_in_place_of(m->weights, m->backend, "blip.text_encoder.embeddings.word_embeddings.weight");
+    return backend_pending(m->backend);
+}
+
 /* ---- scores ---- */
 
 typedef struct Buffers {

@@ -26,6 +26,11 @@ void imagereward_free(ImageReward *m);
 int imagereward_score(ImageReward *m, const char *prompt, const uint8_t *rgb, int count, int width, int height,
                       float *scores, Error *err);
 
+/* Plans for a text before any is scored; nothing is filled where the backend defers. */
+int imagereward_plan(ImageReward *m, const char *prompt, Error *err);
+/* What filling will take. *mapped: bytes read in the file. */
+size_t imagereward_pending(const ImageReward *m, size_t *mapped);
+
 /* ---- networks; mistakes are in the graph ---- */
 
 /* pixels [N,3,image,image], normalised -> [N, 1 + patches, vision width] */

@@ -222,13 +222,21 @@ size_t weights_bytes(const Weights *w) {
     return sum;
 }
 
+static size_t entry_in_place(const Entry *e, const Backend *b) {
+    const Param *p = &e->param;
+    return p->planned && p->mapped && !(b->copies && b->copies(b, p)) ? e->tensor->bytes : 0;
+}
+
 size_t weights_in_place(const Weights *w, const Backend *b) {
     size_t sum = 0;
-    for (size_t i = 0; i < w->count; i++) {
-        const Param *p = &w->entry[i].param;
-        if (p->planned && p->mapped && !(b->copies && b->copies(b, p))) sum += w->entry[i].tensor->bytes;
-    }
+    for (size_t i = 0; i < w->count; i++) sum += entry_in_place(&w->entry[i], b);
     return sum;
+}
+
+size_t weights_in_place_of(const Weights *w, const Backend *b, const char *name) {
+    for (size_t i = 0; i < w->count; i++)
+        if (strcmp(w->entry[i].tensor->name, name) == 0) return entry_in_place(&w->entry[i], b);
+    return 0;
 }
 
 void weights_drop_pages(const Weights *w) {

@@ -63,6 +63,8 @@ const char *weights_not_finite(const Weights *w);
 size_t weights_bytes(const Weights *w); /* of all tensors, as stored */
 /* Bytes of the mapped tensors that plans on this backend read where they are. */
 size_t weights_in_place(const Weights *w, const struct Backend *b);
+/* Of them those of one tensor: a table of which only a few rows are read. */
+size_t weights_in_place_of(const Weights *w, const struct Backend *b, const char *name);
 /* What was read of the files leaves this process's memory; it comes back when it is read again. */
 void weights_drop_pages(const Weights *w);
 const char *weights_path(const Weights *w); /* the file; the index of several */

@@ -54,6 +54,17 @@ int job_heldout_rewards(const Job *job, RewardSet *out, Error *err) {
     return 0;
 }
 
+int job_reward_networks(const Job *job, RewardSet *rewards, RewardSet *heldout, Error *why, Error *err) {
+    const char *spec[MAX_REWARDS];
+    int n = specifications(job, OPT_REWARD, spec, err);
+    TRY(n);
+    TRY(reward_set_open_networks(spec, n, rewards, why, err));
+    if (!config_has(job->config, OPT_EVAL_REWARD)) return 0;
+    n = specifications(job, OPT_EVAL_REWARD, spec, err);
+    TRY(n);
+    return reward_set_open_networks(spec, n, heldout, why, err);
+}
+
 int job_rewards_fit(const RewardSet *rewards, const Prompt *prompts, size_t n, const char *file, Error *err) {
     for (int r = 0; r < rewards->count; r++)
         for (size_t i = 0; i < n && rewards->reward[r]->needs_metadata; i++)

@@ -22,6 +22,8 @@ bool job_cancelled(const Job *job);
 int job_rewards(const Job *job, RewardSet *out, Error *err);
 /* Likewise those of --eval-reward, which are only measured; there may be none. */
 int job_heldout_rewards(const Job *job, RewardSet *out, Error *err);
+/* Of both only those with networks of their own (reward_set_open_networks). */
+int job_reward_networks(const Job *job, RewardSet *rewards, RewardSet *heldout, Error *why, Error *err);
 int job_rewards_fit(const RewardSet *rewards, const Prompt *prompts, size_t n, const char *file, Error *err);
 
 int verb_train(const Job *job, Error *err);

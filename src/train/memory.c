@@ -41,7 +41,8 @@ void memory_texts(const Job *job, Session *s) {
 
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
-void memory_plan(const Session *s, const Config *c, size_t records, size_t mapped, size_t prompts, MemoryPlan *out) {
+void memory_plan(const Session *s, const Config *c, size_t records, size_t mapped, size_t prompts,
+                 const RewardMemory *rewards, MemoryPlan *out) {
     const Pipeline *p = s->pipeline;
 #ifdef __GLIBC__
     malloc_trim(0);
@@ -55,12 +56,14 @@ void memory_plan(const Session *s, const Config *c, size_t records, size_t mappe
                         .limit = limit_of(c)};
     size_t first = FIRST_RUN + FIRST_RUN_THREAD * (size_t)s->threads;
     out->records = records + text_pass_remembered(s->text, prompts) + first;
-    size_t rest = out->blocks + out->mapped + out->records;
+    if (rewards) out->rewards = *rewards;
+    size_t rest = out->blocks + out->mapped + out->records + out->rewards.filled + out->rewards.mapped;
     out->peak = out->process + (out->text_goes ? max_size(out->text + first, rest) : out->text + rest);
+    out->needed = out->peak > out->rewards.reread ? out->peak - out->rewards.reread : 0;
 }
 
 int memory_refuse(const MemoryPlan *m, const char *advice, Error *err) {
-    return fail(err, DRPO_E_MEMORY, "this needs %.2f GiB of memory, %.2f GiB are there%s%s", (double)m->peak / GIB,
+    return fail(err, DRPO_E_MEMORY, "this needs %.2f GiB of memory, %.2f GiB are there%s%s", (double)m->needed / GIB,
                 (double)m->limit / GIB, advice[0] ? "; " : "", advice);
 }
 
@@ -108,9 +111,9 @@ int memory_fill(const Job *job, Session *s, const PromptList *prompts, size_t re
     if (!text) return fail(err, DRPO_E_MEMORY, "out of memory");
     for (size_t i = 0; i < prompts->count; i++) text[i] = prompts->items[i].text;
     memory_texts(job, s);
-    memory_plan(s, job->config, records, 0, prompts->count, &plan);
+    memory_plan(s, job->config, records, 0, prompts->count, NULL, &plan);
     bool several = config_has(job->config, OPT_BATCH) && config_int(job->config, OPT_BATCH) > 1;
-    if (plan.limit && plan.peak > plan.limit)
+    if (plan.limit && plan.needed > plan.limit)
         return memory_refuse(&plan, several ? "--batch 1 needs least; a smaller --resolution less" : "", err);
     return memory_commit(job, s, text, prompts->count, err);
 }

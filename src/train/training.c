@@ -100,6 +100,7 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(session_defer(&t->session, c, err));
     memory_texts(job, &t->session);
     TRY(open_prompts(t, job, err));
+    TRY(training_rewards(t, job, rewards, err));
     TRY(open_adapter(t, c, err));
     TRY(open_average(t, c, err));
     TRY(open_kept(t, c, err));
@@ -111,13 +112,7 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(open_noise(t, c, options.resolution, err));
     config_hash(c, t->identity.config);
     memcpy(t->identity.model, pipeline_sha256(p), sizeof t->identity.model);
-    if (!rewards) return 0;
-    const bool online = config_choice(c, OPT_MODE) == MODE_ONLINE;
-    if (!online && (!config_has(c, OPT_EVAL_EVERY) || config_int(c, OPT_EVAL_EVERY) == 0)) return 0;
-    TRY(job_rewards(job, &t->rewards, err)); /* offline: for evaluations only */
-    TRY(job_heldout_rewards(job, &t->heldout, err));
-    if (!online) return 0;
-    return job_rewards_fit(&t->rewards, t->prompts.items, t->prompts.count, t->prompts_path, err);
+    return 0;
 }
 
 void training_close(Training *t) {

@@ -15,6 +15,7 @@ typedef struct Training {
     PromptList prompts;
     const char *prompts_path;
     RewardSet rewards, heldout;
+    Error uncounted; /* of a plan: the first reward whose network could not be opened */
     Step *step;
     NoiseSource *noise;
     Optimizer optimizer;
@@ -26,9 +27,12 @@ typedef struct Training {
     size_t planned; /* bytes of memory at the peak, by training_fill */
 } Training;
 
-/* `rewards` false: none is started (a plan needs none). Close it also after a failure. */
+/* `rewards` false: only those with networks of their own are opened, for a plan. Close it also after a failure. */
 int training_open(Training *t, const Job *job, bool rewards, Error *err);
 void training_close(Training *t);
+
+/* training_rewards.c; part of training_open */
+int training_rewards(Training *t, const Job *job, bool all, Error *err);
 
 /* ---- memory: nothing is computed before training_fill (training_memory.c) ---- */
 struct MemoryPlan;

@@ -21,7 +21,10 @@ void training_plan(const Training *t, const Config *c, const Preview *preview, M
     if (drawn < prompts) prompts = drawn;
     size_t records = step.records + optimizer_bytes(t) + (preview ? preview_records(preview) : 0);
     if (preview) prompts += preview_prompts(preview)->count;
-    memory_plan(&t->session, c, records, step.mapped, prompts, out);
+    RewardMemory rewards = {0};
+    reward_set_memory(&t->rewards, &rewards);
+    reward_set_memory(&t->heldout, &rewards);
+    memory_plan(&t->session, c, records, step.mapped, prompts, &rewards, out);
 }
 
 /* ---- making it fit ---- */
@@ -31,7 +34,7 @@ void training_plan(const Training *t, const Config *c, const Preview *preview, M
 static bool shrink(const Training *t, const Config *c, const MemoryPlan *m, StepOptions *o) {
     StepPlan step;
     step_plan(t->step, &step);
-    size_t excess = m->peak - m->limit, margin = excess / 50;
+    size_t excess = m->needed - m->limit, margin = excess / 50;
     if (config_bytes(c, OPT_MEMORY_BUDGET) || o->chunk || excess + margin >= step.activations) return false;
     o->memory_budget = step.activations - excess - margin;
     return true;
@@ -50,7 +53,7 @@ int training_fit(Training *t, const Job *job, StepOptions *o, Error *err) {
     MemoryPlan m;
     for (int i = 0; i < MOST_TRIES; i++) {
         training_plan(t, c, NULL, &m);
-        if (m.limit == 0 || m.peak <= m.limit || !shrink(t, c, &m, o)) {
+        if (m.limit == 0 || m.needed <= m.limit || !shrink(t, c, &m, o)) {
             if (i > 0) say_smaller(job, o);
             return 0;
         }
@@ -74,7 +77,7 @@ static bool chunk_fits(const Training *t, const MemoryPlan *m, int chunk) {
     if (step_measure(t->step, step.chunk, &now, &err) < 0 || step_measure(t->step, chunk, &bytes, &err) < 0)
         return false;
     size_t less = (now - bytes) * (size_t)step.workers;
-    return bytes < now && m->peak - m->limit <= less;
+    return bytes < now && m->needed - m->limit <= less;
 }
 
 static int largest_chunk(const Training *t, const MemoryPlan *m, int from) {
@@ -93,7 +96,7 @@ static int refuse(const Training *t, const Config *c, const MemoryPlan *m, Error
     char advice[160];
     StepPlan step;
     step_plan(t->step, &step);
-    size_t excess = m->peak - m->limit;
+    size_t excess = m->needed - m->limit;
     int k = (int)config_int(c, OPT_CANDIDATES), chunk = 0, fewer = 0;
     if (config_int(c, OPT_CHUNK) > 1) chunk = largest_chunk(t, m, step.chunk);
     if (step.per_candidate && excess / step.per_candidate < (size_t)k)
@@ -137,7 +140,7 @@ int training_fill(Training *t, const Job *job, const Preview *preview, Error *er
     size_t n;
     training_plan(t, job->config, preview, &m);
     t->planned = m.peak;
-    if (m.limit && m.peak > m.limit) return refuse(t, job->config, &m, err);
+    if (m.limit && m.needed > m.limit) return refuse(t, job->config, &m, err);
     const char **text = all_texts(t, job->config, preview, &n);
     if (!text) return fail(err, DRPO_E_MEMORY, "out of memory");
     return memory_commit(job, &t->session, text, n, err);

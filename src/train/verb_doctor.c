@@ -148,7 +148,7 @@ static int check_room(Doctor *d, Pipeline *p, Error *err) {
     s.backend = backend_cpu_new(s.threads, err);
     int code = s.backend ? session_defer(&s, d->job->config, err) : err->code;
     if (code == 0) code = sampler_new(p, s.backend, NULL, 1, 0, false, &sampler, err);
-    if (code == 0) memory_plan(&s, d->job->config, sampler_records(sampler), 0, 1, &plan);
+    if (code == 0) memory_plan(&s, d->job->config, sampler_records(sampler), 0, 1, NULL, &plan);
     if (sampler) sampler_free(sampler);
     text_pass_free(s.text);
     if (s.backend) backend_free(s.backend);

@@ -2,18 +2,19 @@
 #include "train/plan_text.h"
 
 #include "format/json.h"
-#include "step/reward/reward_internal.h"
 #include "train/memory.h"
 
 static double mib(size_t bytes) { return (double)bytes / 1048576; }
 
 static int print_json(const Job *job, const MemoryPlan *m, const StepPlan *p, int candidates, long calls, Error *err) {
-    json_t *root = json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I}", "process",
-                             (json_int_t)m->process, "text_encoders", (json_int_t)m->text, "text_encoders_released",
-                             m->text_goes, "blocks", (json_int_t)m->blocks, "activations", (json_int_t)p->activations,
-                             "mapped_weights", (json_int_t)m->mapped, "records", (json_int_t)m->records, "peak",
-                             (json_int_t)m->peak, "limit", (json_int_t)m->limit, "chunk", p->chunk, "prompts_at_once",
-                             p->workers, "candidates", candidates, "generator_calls", (json_int_t)calls);
+    json_t *root =
+        json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I}", "process",
+                  (json_int_t)m->process, "text_encoders", (json_int_t)m->text, "text_encoders_released", m->text_goes,
+                  "blocks", (json_int_t)m->blocks, "activations", (json_int_t)p->activations, "mapped_weights",
+                  (json_int_t)m->mapped, "records", (json_int_t)m->records, "rewards", (json_int_t)m->rewards.filled,
+                  "rewards_mapped", (json_int_t)m->rewards.mapped, "peak", (json_int_t)m->peak, "needed",
+                  (json_int_t)m->needed, "limit", (json_int_t)m->limit, "chunk", p->chunk, "prompts_at_once",
+                  p->workers, "candidates", candidates, "generator_calls", (json_int_t)calls);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     if (text) job_result(job, "%s", text);
     int code = text ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
@@ -22,24 +23,9 @@ static int print_json(const Job *job, const MemoryPlan *m, const StepPlan *p, in
     return code;
 }
 
-static int rewards_with_networks(const Config *c, OptionId id, int *count, Error *err) {
-    for (int i = 0; config_has(c, id) && i < config_count(c, id); i++) {
-        RewardSpec spec;
-        TRY(reward_spec_parse(config_item(c, id, i), &spec, err));
-        int code = reward_spec_check(&spec, err);
-        if (code == 0) *count += spec.kind->networks;
-        reward_spec_free(&spec);
-        TRY(code);
-    }
-    return 0;
-}
-
-static int mention_rewards(const Job *job, Error *err) {
-    int count = 0;
-    TRY(rewards_with_networks(job->config, OPT_REWARD, &count, err));
-    TRY(rewards_with_networks(job->config, OPT_EVAL_REWARD, &count, err));
-    if (count) job_result(job, "not counted: weights and activations of %d reward%s", count, count > 1 ? "s" : "");
-    return 0;
+static const char *verdict(const MemoryPlan *m) {
+    if (m->needed > m->limit) return ": too few";
+    return m->peak > m->limit ? ": weights of a reward are read from disk again for every picture" : "";
 }
 
 int plan_print(const Job *job, const Training *t, const Preview *preview, Error *err) {
@@ -59,11 +45,16 @@ int plan_print(const Job *job, const Training *t, const Preview *preview, Error 
     job_result(job, "weights in files  %10.1f MiB", mib(m.mapped));
     job_result(job, "activations       %10.1f MiB", mib(m.blocks - weights));
     job_result(job, "records           %10.1f MiB", mib(m.records));
+    if (t->rewards.count + t->heldout.count) {
+        job_result(job, "rewards           %10.1f MiB", mib(m.rewards.filled));
+        job_result(job, "rewards in files  %10.1f MiB", mib(m.rewards.mapped));
+    }
     job_result(job, "peak              %10.1f MiB", mib(m.peak));
-    if (m.limit) job_result(job, "there are         %10.1f MiB%s", mib(m.limit), m.peak > m.limit ? ": too few" : "");
+    if (m.limit) job_result(job, "there are         %10.1f MiB%s", mib(m.limit), verdict(&m));
     job_result(job, "candidates in chunks of %d of %d, %d prompts at once; %ld pictures per update, %ld in the run",
                p.chunk, k, p.workers, per_update, calls);
-    return mention_rewards(job, err);
+    if (t->uncounted.code) job_result(job, "not counted: %s", t->uncounted.text);
+    return 0;
 }
 
 int verb_plan(const Job *job, Error *err) {

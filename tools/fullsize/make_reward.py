@@ -163,7 +163,7 @@ def make_tokenizer(folder):
         return len(json.load(f))
 
 
-def make_clip(folder, size, seed):
+def write_config(folder, size):
     tokens = make_tokenizer(folder)
 
     def tower(kind):
@@ -180,6 +180,10 @@ def make_clip(folder, size, seed):
     )
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, indent=1)
+
+
+def make_clip(folder, size, seed):
+    write_config(folder, size)
     write(os.path.join(folder, "model.safetensors"), list(clip_shapes(size)), "F32", seed)
 
 
@@ -187,7 +191,7 @@ def make_hpsv2(folder, seed):
     sys.path.insert(0, os.path.join(ROOT, "tools", "golden"))
     from random_clip import openclip_names
 
-    make_tokenizer(folder)
+    write_config(folder, CLIP["clip-h"])  # for the small tokenizer's sake, whose last token ends a text
     random, state = np.random.default_rng(seed), {}
     block = random.standard_normal(BLOCK, dtype=np.float32)
     for name, shape in clip_shapes(CLIP["clip-h"]):

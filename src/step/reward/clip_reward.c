@@ -12,6 +12,7 @@ static int score_all(ClipReward *c, const Prompt *prompt, const Pictures *pictur
                      Error *err) {
     const float *text = NULL;
     const size_t size = (size_t)c->model.config.projection;
+    TRY(backend_commit(c->backend, err));
     if (c->texts) TRY(clip_pass_text(c->pass, prompt->text, &text, err));
     TRY(clip_pass_pictures(c->pass, pictures->rgb, pictures->count, pictures->height, pictures->width, embeddings,
                            err));
@@ -53,13 +54,26 @@ static int clip_score_gradient(Reward *r, const Prompt *prompt, const float *ima
     float *embedding = malloc(2 * (size_t)c->model.config.projection * sizeof *embedding);
     if (!embedding) return fail(err, DRPO_E_MEMORY, "reward %s: out of memory", r->label);
     pthread_mutex_lock(&c->lock);
-    int code = c->texts ? clip_pass_text(c->pass, prompt->text, &text, err) : 0;
+    int code = backend_commit(c->backend, err);
+    if (code == 0 && c->texts) code = clip_pass_text(c->pass, prompt->text, &text, err);
     for (int k = 0; k < n && code == 0; k++)
         code = gradient_of(c, text, images + (size_t)k * one, (Shape2){height, width}, embedding, scores + k,
                            gradient + (size_t)k * one, err);
     pthread_mutex_unlock(&c->lock);
     free(embedding);
     return code < 0 ? fail_in(err, "reward %s", r->label) : 0;
+}
+
+static int clip_plan(Reward *r, const RewardWork *work, Error *err) {
+    ClipReward *c = r->state;
+    if (c->backend->defer) c->backend->defer(c->backend);
+    if (work->prompts->count > c->prompts) c->prompts = work->prompts->count;
+    return clip_pass_plan(c->pass, work->pictures, work->gradient, err);
+}
+
+static void clip_memory(const Reward *r, RewardMemory *out) {
+    const ClipReward *c = r->state;
+    out->filled = clip_pass_pending(c->pass, c->prompts, &out->mapped);
 }
 
 static void clip_destroy(Reward *r) {
@@ -104,6 +118,8 @@ int clip_reward_open(const RewardSpec *spec, bool texts, CropRule crop, const ch
     r->state = c;
     r->score = clip_score;
     r->score_gradient = clip_score_gradient;
+    r->plan = clip_plan;
+    r->memory = clip_memory;
     r->destroy = clip_destroy;
     if (open_passes(c, spec, get, err) < 0) {
         reward_close(r);

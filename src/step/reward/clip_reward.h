@@ -18,6 +18,7 @@ struct ClipReward {
     double scale;
     pthread_mutex_t lock; /* the passes serve one caller at a time */
     bool texts;           /* compared with the prompt's embedding */
+    size_t prompts;       /* that were planned for */
     /* Score of an embedding [projection] (text NULL without texts) and, unless NULL, d(score)/d(image). */
     double (*rate)(const ClipReward *c, const float *image, const float *text, float *gradient);
     void *head; /* of the aesthetic predictor */

@@ -1,6 +1,7 @@
 /* hpsv3: HPSv3's mu as a reward, computed here (model/hpsv3.c). One picture after another: its 8 billion weights keep
  * every thread busy with one. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "model/hpsv3.h"
 #include "step/reward/reward_internal.h"
@@ -13,6 +14,7 @@ typedef struct Hpsv3State {
 static int hpsv3_score_all(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *err) {
     const Hpsv3State *s = r->state;
     const size_t size = (size_t)pictures->height * (size_t)pictures->width * 3;
+    TRY(backend_commit(s->backend, err));
     for (int k = 0; k < pictures->count; k++) {
         float both[2]; /* mu, log sigma */
         TRY(hpsv3_score(s->model, prompt->text, pictures->rgb + (size_t)k * size, pictures->width, pictures->height,
@@ -20,6 +22,22 @@ static int hpsv3_score_all(Reward *r, const Prompt *prompt, const Pictures *pict
         scores[k] = both[0];
     }
     return 0;
+}
+
+/* One text is planned at a time, so the longest decides. */
+static int hpsv3_plan_longest(Reward *r, const RewardWork *work, Error *err) {
+    const Hpsv3State *s = r->state;
+    const char *longest = "";
+    for (size_t i = 0; i < work->prompts->count; i++)
+        if (strlen(work->prompts->items[i].text) > strlen(longest)) longest = work->prompts->items[i].text;
+    if (s->backend->defer) s->backend->defer(s->backend);
+    return hpsv3_plan(s->model, longest, work->width, work->height, err);
+}
+
+static void hpsv3_memory(const Reward *r, RewardMemory *out) {
+    const Hpsv3State *s = r->state;
+    out->filled = hpsv3_pending(s->model, &out->mapped);
+    out->reread = out->mapped;
 }
 
 static void hpsv3_destroy(Reward *r) {
@@ -42,6 +60,8 @@ static int hpsv3_open_reward(const RewardSpec *spec, const RewardContext *contex
     r->state = s;
     r->ignores_metadata = true;
     r->score = hpsv3_score_all;
+    r->plan = hpsv3_plan_longest;
+    r->memory = hpsv3_memory;
     r->destroy = hpsv3_destroy;
     s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);
     int code = s->backend ? hpsv3_open(spec->argument, *questions ? questions : NULL, s->backend, &s->model, err)

@@ -11,8 +11,22 @@ typedef struct ImageRewardState {
 
 static int imagereward_score_all(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *err) {
     const ImageRewardState *s = r->state;
+    TRY(backend_commit(s->backend, err));
     return imagereward_score(s->model, prompt->text, pictures->rgb, pictures->count, pictures->width, pictures->height,
                              scores, err);
+}
+
+static int imagereward_plan_all(Reward *r, const RewardWork *work, Error *err) {
+    const ImageRewardState *s = r->state;
+    if (s->backend->defer) s->backend->defer(s->backend);
+    for (size_t i = 0; i < work->prompts->count; i++)
+        TRY(imagereward_plan(s->model, work->prompts->items[i].text, err));
+    return 0;
+}
+
+static void imagereward_memory(const Reward *r, RewardMemory *out) {
+    const ImageRewardState *s = r->state;
+    out->filled = imagereward_pending(s->model, &out->mapped);
 }
 
 static void imagereward_destroy(Reward *r) {
@@ -34,6 +48,8 @@ static int imagereward_open_reward(const RewardSpec *spec, const RewardContext *
     r->state = s;
     r->ignores_metadata = true;
     r->score = imagereward_score_all;
+    r->plan = imagereward_plan_all;
+    r->memory = imagereward_memory;
     r->destroy = imagereward_destroy;
     s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);
     int code = s->backend ? imagereward_open(spec->argument, s->backend, &s->model, err) : DRPO_E_INTERNAL;

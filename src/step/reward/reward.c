@@ -131,10 +131,23 @@ static int join_lanes(Lane *lane, int n, Error *fault, Error *err) {
     return first ? fail(err, first->err.code, "%s", first->err.text) : 0;
 }
 
+static int part_size(const Reward *r, int count) {
+    const int lanes = r->lanes < LANES_MAX ? r->lanes : LANES_MAX, share = (count + lanes - 1) / lanes;
+    return r->batch > 0 && r->batch < share ? r->batch : share;
+}
+
+int reward_plan(Reward *r, const RewardWork *work, Error *err) {
+    RewardWork part = *work;
+    if (!r->plan || work->pictures < 1) return 0;
+    part.pictures = part_size(r, work->pictures);
+    TRY(r->plan(r, &part, err));
+    part.pictures = work->pictures % part.pictures;
+    return part.pictures ? r->plan(r, &part, err) : 0;
+}
+
 int reward_score(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *fault, Error *err) {
     const int count = pictures->count, lanes = r->lanes < LANES_MAX ? r->lanes : LANES_MAX;
-    int size = (count + lanes - 1) / lanes;
-    if (r->batch > 0 && r->batch < size) size = r->batch;
+    const int size = part_size(r, count);
     Parts parts = {r, prompt, pictures, scores, size, (count + size - 1) / size, 0, false};
     int threads = parts.count < lanes ? parts.count : lanes, started = 1;
     Lane *lane = calloc((size_t)threads, sizeof *lane);

@@ -15,6 +15,20 @@
 #include "drpo.h"
 #include "step/step_types.h"
 
+/* What a reward is going to be asked, for planning its memory. */
+typedef struct RewardWork {
+    const PromptList *prompts;
+    int pictures, height, width; /* of one prompt */
+    bool gradient;               /* score_gradient too */
+} RewardWork;
+
+/* Bytes that answering takes beside what the process has when it is planned (train/memory.h). */
+typedef struct RewardMemory {
+    size_t filled; /* packed weights, activations, buffers */
+    size_t mapped; /* weights that are read in their files */
+    size_t reread; /* of these, what may leave memory in between: it is slow then, but it works */
+} RewardMemory;
+
 typedef struct Reward Reward;
 struct Reward {
     char name[64];   /* for metrics: "scene", "exec_warm", ... */
@@ -34,6 +48,10 @@ struct Reward {
      * d(score of a picture)/d(its pixels). For methods that differentiate their reward. Calls come one at a time. */
     int (*score_gradient)(Reward *r, const Prompt *prompt, const float *images, int n, int height, int width,
                           float *scores, float *gradient, Error *err);
+    /* ---- networks of its own; NULL: none ---- */
+    /* Plans what this work needs and fills nothing before the first score. Comes before that, several times. */
+    int (*plan)(Reward *r, const RewardWork *work, Error *err);
+    void (*memory)(const Reward *r, RewardMemory *out);
     void (*destroy)(Reward *r);
     void *state;
 };
@@ -59,12 +77,20 @@ void reward_close(Reward *r);
  * receives what went wrong in attempts that a later one made good. */
 int reward_score(Reward *r, const Prompt *prompt, const Pictures *pictures, float *scores, Error *fault, Error *err);
 
+/* Plans work as it will be divided; nothing for a reward without networks. */
+int reward_plan(Reward *r, const RewardWork *work, Error *err);
+
 int reward_set_open(const char *const *specs, int n, const RewardCallback *callbacks, int n_callbacks, RewardSet *out,
                     Error *err);
 /* Rewards that are only measured: no weights; none at all is fine. */
 int reward_set_open_heldout(const char *const *specs, int n, const RewardCallback *callbacks, int n_callbacks,
                             RewardSet *out, Error *err);
+/* Only those with networks of their own, for a plan: no program is started, no server asked. *why: the first that could
+ * not be opened. */
+int reward_set_open_networks(const char *const *specs, int n, RewardSet *out, Error *why, Error *err);
 void reward_set_close(RewardSet *s);
+/* Adds what the planned networks of all take. */
+void reward_set_memory(const RewardSet *s, RewardMemory *sum);
 /* raw [count of rewards][pictures], row-major; ensemble [pictures], may be NULL: weighted sum of per-prompt z-scores
  * (one reward: its raw values). */
 int reward_set_score(RewardSet *s, const Prompt *prompt, const Pictures *pictures, float *raw, double *ensemble,

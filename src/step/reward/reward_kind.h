@@ -35,7 +35,7 @@ typedef struct RewardKind {
     const char *scores, *needs, *range, *licence, *weights; /* for people; weights: where they come from */
     const RewardOption *options;                            /* its own, ended by a NULL key; may be NULL */
     bool passes_options;                                    /* unknown options are the reward's own business */
-    bool networks; /* computes in this process with weights of its own, which plans of memory do not know */
+    bool networks; /* computes in this process with weights of its own, which a plan of memory opens */
     int retries;   /* the default of ?retries= */
     int (*open)(const struct RewardSpec *spec, const RewardContext *context, Reward **out, Error *err);
 } RewardKind;

@@ -61,6 +61,40 @@ int reward_set_open_heldout(const char *const *specs, int n, const RewardCallbac
     return code;
 }
 
+static int has_networks(const char *text, bool *has, Error *err) {
+    RewardSpec spec;
+    TRY(reward_spec_parse(text, &spec, err));
+    const int code = reward_spec_check(&spec, err);
+    if (code == 0) *has = spec.kind->networks;
+    reward_spec_free(&spec);
+    return code;
+}
+
+int reward_set_open_networks(const char *const *specs, int n, RewardSet *out, Error *why, Error *err) {
+    *out = (RewardSet){0};
+    for (int k = 0; k < n; k++) {
+        bool has = false;
+        Error failure = {0};
+        TRY(has_networks(specs[k], &has, err));
+        if (!has) continue;
+        if (reward_open(specs[k], NULL, 0, &out->reward[out->count], &failure) == 0)
+            out->count++;
+        else if (!why->code)
+            *why = failure;
+    }
+    return 0;
+}
+
+void reward_set_memory(const RewardSet *s, RewardMemory *sum) {
+    for (int k = 0; k < s->count; k++) {
+        RewardMemory m = {0};
+        if (s->reward[k]->memory) s->reward[k]->memory(s->reward[k], &m);
+        sum->filled += m.filled;
+        sum->mapped += m.mapped;
+        sum->reread += m.reread;
+    }
+}
+
 void reward_set_close(RewardSet *s) {
     for (int k = 0; k < s->count; k++) reward_close(s->reward[k]);
     *s = (RewardSet){0};
