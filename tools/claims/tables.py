@@ -2,7 +2,7 @@
 
     python3 tools/claims/tables.py rank FOLDER           # every variant: metric, gain over the base, the first minus it, what was tuned
     python3 tools/claims/tables.py tags FOLDER           # gains by tag and by held-out reward
-    python3 tools/claims/tables.py unseen FOLDER         # gains on compositions that training prompts have (eval-train/ of each run, see methods.sh), and on those they lack
+    python3 tools/claims/tables.py unseen FOLDER         # gains on compositions that training prompts have (one run each, from the tuning), and on those they lack
     python3 tools/claims/tables.py plot OUT.svg TITLE=FOLDER ...
 """
 import glob, itertools, json, os, random, sys
@@ -31,13 +31,13 @@ def rank(folder):
     t = load(folder)
     m, tuning, runs = t["metrics"][t["ranked_by"]], t["tuning"], t["runs"]
     first = next(iter(t["variants"]))
-    row("", f"{t['ranked_by']} (95 %)", "over the base", f"{first} minus it", "each seed", "generator calls", "updates, s") ; row(*["---"] * 7)
-    row("base", span(m["base"], False), "", "", "", "", "")
+    row("", f"{t['ranked_by']} (95 %)", "over the base", f"{first} minus it", "each seed", "generator calls") ; row(*["---"] * 6)
+    row("base", span(m["base"], False), "", "", "", "")
     for name, v in m["variants"].items():
         own = [r for r in runs if r["variant"] == name]
         label = name + (f" (lr {tuning['variants'][name]['chosen']})" if tuning else "")
         row(label, span(v["tuned"], False), span(v["gain"]), "" if name == first else span(v["first_minus_this"]),
-            ", ".join(f"{x:.3f}" for x in v["seeds"]), f"{sum(r['generator_calls'] for r in own) / len(own):.0f}", f"{sum(r['seconds'] for r in own) / len(own):.0f}")
+            ", ".join(f"{x:.3f}" for x in v["seeds"]), f"{sum(r['generator_calls'] for r in own) / len(own):.0f}")
     if tuning:
         print()
         values = [x["value"] for x in next(iter(tuning["variants"].values()))["tried"]]
@@ -106,11 +106,13 @@ def gains(paths, prompts, metric, draws=2000):
 
 
 def unseen(folder):
-    names = list(load(folder)["variants"])
-    row("compositions", "metric", "prompts", "base", *names) ; row(*["---"] * (len(names) + 4))
-    for title, part, prompts in (("of training prompts", "eval-train", None), ("in no training prompt", "eval", new_prompts())):
+    tuned = load(folder)["tuning"]["variants"]
+    row("compositions", "metric", "prompts", "base", *tuned) ; row(*["---"] * (len(tuned) + 4))
+    tries = {n: [f"{folder}/tune/{n}-lr-{v['chosen']}/eval"] for n, v in tuned.items()}
+    tests = {n: glob.glob(os.path.join(folder, n + "-[0-9]*", "eval")) for n in tuned}
+    for title, paths, prompts in (("of training prompts", tries, None), ("in no training prompt", tests, new_prompts())):
         for metric in ("correct", "scene", "census"):
-            each = [gains(glob.glob(os.path.join(folder, n + "-[0-9]*", part)), prompts, metric) for n in names]
+            each = [gains(paths[n], prompts, metric) for n in tuned]
             row(title, metric, each[0][0], f"{each[0][1]:.3f}", *[span(g) for _, _, g in each])
 
 
