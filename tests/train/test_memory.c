@@ -46,12 +46,12 @@ static void weights_in_files_count_in_the_phase_that_reads_them(void **state) {
     MemoryPlan m;
     f->session.text_folder = f->folder;
     for (size_t mapped = 0; mapped <= LARGE; mapped += LARGE / 2) {
-        memory_plan(&f->session, f->job.config, 0, mapped ? mapped : 1, 0, &m);
+        memory_plan(&f->session, f->job.config, 0, mapped ? mapped : 1, 0, NULL, &m);
         assert_int_equal(m.mapped, mapped ? mapped : 1); /* nothing of the pipeline is planned */
         size_t most = larger(m.text + m.records, m.blocks + m.mapped + m.records);
         assert_int_equal(m.peak - m.process, most);
     }
-    memory_plan(&f->session, f->job.config, 0, 1, 0, &m);
+    memory_plan(&f->session, f->job.config, 0, 1, 0, NULL, &m);
     assert_int_equal(m.peak - m.process, m.text + m.records); /* so little is gone before the texts are */
     close_fixture(f);
 }
