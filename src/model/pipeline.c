@@ -119,6 +119,7 @@ static int open_components(Pipeline *p, Error *err) {
     TRY(vae_config_read(document, &p->vae, err));
     TRY(check_fit(p, err));
     TRY(model_weights(f, "unet", "diffusion_pytorch_model", &p->unet_weights, err));
+    weights_keep_stored(p->unet_weights);
     TRY(model_weights(f, "vae", "diffusion_pytorch_model", &p->vae_weights, err));
     TRY(text_encoders_check(&p->text, err));
     TRY(check_component(p, p->unet_weights, append_unet, err));

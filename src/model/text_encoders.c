@@ -25,7 +25,9 @@ static int open_one(const ModelFiles *f, int i, TextEncoder *e, Error *err) {
     TRY(model_document(f, CONFIG[i], &config, err));
     TRY(clip_text_config_read(config, &e->config, err));
     TRY(check_tokenizer(e, i, CONFIG[i], err));
-    return model_weights(f, FOLDER[i], "model", &e->weights, err);
+    TRY(model_weights(f, FOLDER[i], "model", &e->weights, err));
+    weights_keep_stored(e->weights);
+    return 0;
 }
 
 /* The pooled vector comes from the first encoder that has a projection; there must be one, the second. */

@@ -83,6 +83,7 @@ void pack_release(CpuBackend *b, Pack *pack);
 void *pack_data(const Pack *pack);
 size_t pack_bytes(const CpuBackend *b);
 void pack_free_all(CpuBackend *b);
+bool cpu_weight_in_place(const Param *p); /* float32 that can be read where it lies */
 
 /* ---- oneDNN calls (dnnl_op.c) ---- */
 enum {
@@ -128,9 +129,35 @@ dnnl_memory_desc_t dnnl_layout(int rank, const int64_t *dims,
 bool cpu_winograd_fits(const CpuBackend *b, const Node *n);
 Prepare cpu_winograd;
 
-/* LINEAR with a weight that stays in its stored type (op_stored.c) */
+/* ---- products with a weight as its file has it (panel.c) ---- */
+typedef struct PanelSpec {
+    const Param *w;
+    int64_t rows, columns; /* w as a matrix */
+    int64_t m;             /* rows of x and y */
+    bool transposed;       /* y [m,rows] = x w^T; else y [m,columns] = x w */
+    int64_t unit;          /* panels are multiples of so many columns of y; 0: of one */
+    int64_t y_stride;      /* floats between rows of y; 0: every panel's y is a matrix of its own */
+    float alpha;
+    Act act;
+    bool bias, residual; /* residual: added to what y holds */
+} PanelSpec;
+typedef struct PanelProduct PanelProduct;
+/* Freed also after a failure. */
+int panel_product_new(CpuBackend *b, const PanelSpec *spec, PanelProduct **out, Error *err);
+void panel_product_free(PanelProduct *p);
+size_t panel_product_workspace(const PanelProduct *p);
+int64_t panel_product_width(const PanelProduct *p); /* columns of y that one run makes; fewer at the end */
+/* Columns of y from `first` on. y: where the panel's first one goes; bias: of all columns, or NULL. */
+int panel_product_run(const PanelProduct *p, int64_t first, float *y, const float *x, const float *bias,
+                      void *workspace);
+
+/* LINEAR and LINEAR_DX with a weight that stays in its stored type (op_stored.c) */
 bool cpu_is_stored(const Node *n);
 Prepare cpu_linear_stored;
+
+/* Convolutions with few pixels and a large frozen weight, forward and DX (op_columns.c) */
+bool cpu_columns_fit(const Node *n);
+Prepare cpu_columns;
 
 /* A convolution that is a matrix product: 1x1, stride 1, no padding. */
 int cpu_product_of_conv(CpuBackend *b, const Node *n, Kernel *k, Error *err);

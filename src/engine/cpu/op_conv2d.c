@@ -172,6 +172,7 @@ static int build_dw(CpuBackend *b, const Node *n, Conv *c, dnnl_memory_desc_t re
 int cpu_conv2d(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     if (is_product(n->in[1]->shape, &n->attr)) return cpu_product_of_conv(b, n, k, err);
     if (cpu_winograd_fits(b, n)) return cpu_winograd(b, n, k, err);
+    if (cpu_columns_fit(n)) return cpu_columns(b, n, k, err);
     Conv c;
     describe(&c, n->in[0]->shape, n->in[1]->shape, n->shape, &n->attr);
     int code = build_forward(b, n, &c, k, err);
@@ -182,6 +183,7 @@ int cpu_conv2d(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
 int cpu_conv2d_dx(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     if (is_product(n->in[1]->shape, &n->attr)) return cpu_product_of_conv(b, n, k, err);
     if (cpu_winograd_fits(b, n)) return cpu_winograd(b, n, k, err);
+    if (cpu_columns_fit(n)) return cpu_columns(b, n, k, err);
     Conv c;
     describe(&c, n->shape, n->in[1]->shape, n->in[0]->shape, &n->attr);
     int code = build_dx(b, n, &c, k, err);

@@ -111,6 +111,7 @@ int cpu_linear(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
 }
 
 int cpu_linear_dx(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
+    if (cpu_is_stored(n)) return cpu_linear_stored(b, n, k, err);
     Shape w = n->in[1]->shape;
     return prepare(b, n,
                    (Product){.m = rows_of(n->shape),

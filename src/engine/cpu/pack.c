@@ -22,7 +22,7 @@ struct Pack {
     int users;
 };
 
-static bool in_place(const Param *p) { return p->dtype == DT_F32 && (uintptr_t)p->data % sizeof(float) == 0; }
+bool cpu_weight_in_place(const Param *p) { return p->dtype == DT_F32 && (uintptr_t)p->data % sizeof(float) == 0; }
 
 static bool same_layout(const_dnnl_memory_desc_t a, const_dnnl_memory_desc_t b) {
     return a && b ? dnnl_memory_desc_equal(a, b) != 0 : a == b;
@@ -79,7 +79,7 @@ static dnnl_status_t reorder(CpuBackend *b, dnnl_memory_desc_t from, void *from_
 
 static int fill_packed(CpuBackend *b, Pack *pack, Error *err) {
     const Param *p = pack->param;
-    float *values = in_place(p) ? (float *)(uintptr_t)p->data : plain_copy(b, p);
+    float *values = cpu_weight_in_place(p) ? (float *)(uintptr_t)p->data : plain_copy(b, p);
     dnnl_memory_desc_t from = file_layout(p, pack->layout);
     int code = 0;
     if (!values || !from)
@@ -87,7 +87,7 @@ static int fill_packed(CpuBackend *b, Pack *pack, Error *err) {
     else
         code = dnnl_failed(reorder(b, from, values, pack->layout, pack->data), "packing a weight", err);
     dnnl_memory_desc_destroy(from);
-    if (!in_place(p)) free(values);
+    if (!cpu_weight_in_place(p)) free(values);
     return code;
 }
 
@@ -152,7 +152,7 @@ int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pac
     PackKind kind = layout ? PACK_LAYOUT : PACK_PLAIN;
     if (found(b, p, kind, layout, out)) return 0;
     size_t bytes = layout ? dnnl_memory_desc_get_size(layout) : (size_t)shape_count(p->shape) * sizeof(float);
-    Pack *pack = pack_new(p, kind, !layout && in_place(p) ? 0 : aligned(bytes));
+    Pack *pack = pack_new(p, kind, !layout && cpu_weight_in_place(p) ? 0 : aligned(bytes));
     if (!pack) return out_of_memory(p, err);
     if (layout && dnnl_memory_desc_clone(&pack->layout, layout)) {
         discard(pack);
