@@ -5,9 +5,10 @@
 
 #include "step/differentiate.h"
 
-static const size_t default_budget = (size_t)1 << 30;
-static const size_t lone_budget = (size_t)768 << 20; /* of a candidate alone: recomputing is cheap here */
-static const size_t aside_goal = (size_t)256 << 20;  /* what maps that stand aside should do with */
+static const size_t default_budget = (size_t)1 << 30; /* of all workers together */
+static const size_t chunk_budget = (size_t)640 << 20; /* of one network: computing blocks again costs a few percent */
+static const size_t lone_budget = (size_t)768 << 20;  /* of a candidate alone, which must not fail */
+static const size_t aside_goal = (size_t)256 << 20;   /* what maps that stand aside should do with */
 
 static GeneratorPassOptions policy_options(const NetworksOptions *o, int batch, size_t budget) {
     return (GeneratorPassOptions){.batch = batch,
@@ -51,18 +52,19 @@ int networks_measure(Pipeline *p, Backend *b, const NetworksOptions *o, size_t *
     return 0;
 }
 
-/* Halves the chunk until its activations fit; at one candidate the planner recomputes, or says that even that is not
- * enough. */
+/* Halves the chunk until its activations fit, with as much computed again as it takes: in smaller chunks all candidates
+ * would be generated twice, which costs no less. At one candidate the planner says when even that is not enough. */
 static int choose_chunk(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
-    size_t budget = networks_budget(o);
+    const size_t budget = o->budget ? o->budget : chunk_budget;
     n->chunk = o->chunk ? o->chunk : o->candidates;
     if (n->chunk > o->candidates) n->chunk = o->candidates;
     if (o->chunk) return 0;
     for (; n->chunk > 1; n->chunk = (n->chunk + 1) / 2) {
         size_t bytes;
-        GeneratorPassOptions policy = policy_options(o, n->chunk, 0);
-        TRY(generator_pass_measure(p, n->backend, &policy, &bytes, err));
-        if (bytes <= budget) return 0;
+        GeneratorPassOptions policy = policy_options(o, n->chunk, budget);
+        const int code = generator_pass_measure(p, n->backend, &policy, &bytes, err);
+        if (code != DRPO_E_MEMORY) return code;
+        error_clear(err);
     }
     return 0;
 }
@@ -96,7 +98,8 @@ static int plan_decoders(Pipeline *p, Networks *n, const NetworksOptions *o, Err
 
 static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error *err) {
     /* A chunk that someone asked for is taken as it is unless a budget is given too. */
-    size_t budget = o->budget ? o->budget : n->chunk == 1 ? lone_budget : 0;
+    const size_t usual = n->chunk == 1 ? lone_budget : o->chunk ? 0 : chunk_budget;
+    const size_t budget = o->budget ? o->budget : usual;
     GeneratorPassOptions policy = policy_options(o, n->chunk, budget);
     TRY(generator_pass_new(p, n->backend, &policy, &n->policy, err));
     if (o->reference) {

@@ -133,6 +133,7 @@ void step_plan(const Step *s, StepPlan *out) {
     for (int i = 0; i < s->workers.count; i++) {
         const Worker *w = &s->workers.worker[i];
         out->activations += w->net.held_bytes + w->net.shared_bytes;
+        out->budgeted += generator_pass_bytes(w->net.policy);
         out->records +=
             adapter + drift_bytes(&w->candidates) + 4 * (size_t)w->candidates.height * (size_t)w->candidates.width * 3;
         out->per_candidate += w->candidates.bytes / (size_t)w->candidates.count;

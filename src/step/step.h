@@ -64,6 +64,7 @@ void step_set_method_state(Step *s, double state);
 /* What an update takes, in bytes, and how it is divided. */
 typedef struct StepPlan {
     size_t activations; /* blocks of all workers */
+    size_t budgeted;    /* of them, what StepOptions.memory_budget limits: the passes with gradients */
     size_t mapped;      /* weights of feature maps that are read from their files */
     size_t records;     /* gradients, and what the drift and pictures take for a moment; not touched before an update */
     size_t per_candidate; /* latents, picture and features of one candidate in all workers; allocated already */

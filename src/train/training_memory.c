@@ -35,8 +35,8 @@ static bool shrink(const Training *t, const Config *c, const MemoryPlan *m, Step
     StepPlan step;
     step_plan(t->step, &step);
     size_t excess = m->needed - m->limit, margin = excess / 50;
-    if (config_bytes(c, OPT_MEMORY_BUDGET) || o->chunk || excess + margin >= step.activations) return false;
-    o->memory_budget = step.activations - excess - margin;
+    if (config_bytes(c, OPT_MEMORY_BUDGET) || o->chunk || excess + margin >= step.budgeted) return false;
+    o->memory_budget = step.budgeted - excess - margin;
     return true;
 }
 

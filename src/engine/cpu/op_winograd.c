@@ -21,6 +21,7 @@ enum {
     LEAST_BLOCK = 96,
     MOST_BLOCK = 192, /* tiles */
     IN_CHUNK = 16,    /* input channels whose weights are transformed at a time */
+    LINE = 16,        /* floats between the 36 places of a weight, which else would share the sets of the caches */
 };
 
 typedef struct Winograd {
@@ -32,7 +33,8 @@ typedef struct Winograd {
     int64_t in, out, height, width, tiles, block, count;
     int64_t padded; /* output channels, rounded up to panels */
     int64_t slice;  /* output channels whose weights are transformed at a time: whole panels */
-    Pack *pack;     /* NULL: transformed on every run */
+    bool cached;    /* transformed once, else on every run */
+    Pack *pack;
 } Winograd;
 
 static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -43,6 +45,10 @@ static int64_t scratch_floats(const Winograd *s) { return round_up(panel_of(s->b
 static int64_t zero_floats(const Winograd *s) { return round_up(s->in, 16); }
 static int64_t thread_floats(const Winograd *s) { return zero_floats(s) + block_floats(s) + scratch_floats(s); }
 static int64_t slice_channels(const Winograd *s, int64_t first) { return min_i64(s->slice, s->padded - first); }
+static int64_t place_floats(const Winograd *s, int64_t first) {
+    return slice_channels(s, first) * s->in + (s->cached ? 0 : LINE);
+}
+static int64_t slice_floats(const Winograd *s) { return s->cached ? 0 : 36 * place_floats(s, 0); }
 
 /* ---- weights ---- */
 
@@ -59,7 +65,7 @@ static void transform_chunk(const Winograd *s, float *u, int64_t first, int64_t 
         cpu_read_weight(s->b, p, start + (size_t)(r * row_floats), (size_t)run, scratch + r * run);
     s->b->simd.winograd_weights(&(WinogradWeights){.u = u + (out0 - first) * s->in + in0 * panel,
                                                    .w = scratch,
-                                                   .xi_stride = (size_t)(slice_channels(s, first) * s->in),
+                                                   .xi_stride = (size_t)place_floats(s, first),
                                                    .in = (size_t)n_in,
                                                    .out = (size_t)n_out,
                                                    .in_stride = (size_t)(s->flip ? run : 9),
@@ -94,7 +100,7 @@ static WinogradTask task_of(const Winograd *s, float *out, void *const *in, cons
     t.out = (size_t)s->out;
     t.first_out = (size_t)first;
     t.slice = (size_t)min_i64(channels, round_up(s->out - first, s->b->simd.width));
-    t.u_stride = (size_t)(channels * s->in);
+    t.u_stride = (size_t)place_floats(s, first);
     t.height = (int)s->height;
     t.width = (int)s->width;
     t.tiles = (int)min_i64(s->block, s->tiles - first_tile);
@@ -105,15 +111,15 @@ static WinogradTask task_of(const Winograd *s, float *out, void *const *in, cons
 
 static int run(const Kernel *k, void *out, void *const *in, void *workspace) {
     const Winograd *s = k->state;
-    float *slice = workspace, *threads = slice + (s->pack ? 0 : 36 * s->in * s->slice);
+    float *slice = workspace, *threads = slice + slice_floats(s);
     int64_t blocks = (s->tiles + s->block - 1) / s->block;
 #pragma omp parallel num_threads(s->b->threads)
     {
         float *zeros = threads + omp_get_thread_num() * thread_floats(s), *scratch = zeros + zero_floats(s);
         memset(zeros, 0, (size_t)zero_floats(s) * sizeof(float));
         for (int64_t first = 0; first < s->padded; first += s->slice) {
-            const float *u = s->pack ? floats(pack_data(s->pack)) + 36 * s->in * first : slice;
-            if (!s->pack) {
+            const float *u = s->cached ? floats(pack_data(s->pack)) + 36 * s->in * first : slice;
+            if (!s->cached) {
 #pragma omp for schedule(dynamic)
                 for (int64_t i = 0; i < transform_items(s, first); i++)
                     transform_chunk(s, slice, first, i, scratch + block_floats(s));
@@ -188,11 +194,12 @@ int cpu_winograd(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     s->residual = !s->flip && n->n_in > 3 && n->in[3] ? 3 : -1;
     choose_sizes(s, n->shape);
     if (!s->weight->trainable) k->packed = 1u << 1;
-    if (kept(s)) {
+    s->cached = kept(s);
+    if (s->cached) {
         size_t bytes = (size_t)(36 * s->in * s->padded) * sizeof(float);
         TRY(pack_get_made(b, s->weight, s->flip ? PACK_WINOGRAD_DX : PACK_WINOGRAD, bytes, fill_cached, s, &s->pack,
                           err));
     }
-    k->workspace = sizeof(float) * (size_t)((s->pack ? 0 : 36 * s->in * s->slice) + b->threads * thread_floats(s));
+    k->workspace = sizeof(float) * (size_t)(slice_floats(s) + b->threads * thread_floats(s));
     return 0;
 }
