@@ -94,7 +94,6 @@ static int open_noise(Training *t, const Config *c, int resolution, Error *err) 
 
 int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     const Config *c = job->config;
-    StepOptions options;
     *t = (Training){0};
     TRY(session_open(&t->session, c, err));
     TRY(session_defer(&t->session, c, err));
@@ -105,11 +104,10 @@ int training_open(Training *t, const Job *job, bool rewards, Error *err) {
     TRY(open_average(t, c, err));
     TRY(open_kept(t, c, err));
     TRY(open_optimizer(t, c, err));
-    TRY(session_step_options(&t->session, c, &options, err));
-    TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &options, &t->step, err));
-    TRY(training_fit(t, job, &options, err));
+    TRY(session_step_options(&t->session, c, &t->options, err));
+    TRY(step_new(t->session.pipeline, t->session.backend, t->adapter, &t->options, &t->step, err));
     Pipeline *p = t->session.pipeline;
-    TRY(open_noise(t, c, options.resolution, err));
+    TRY(open_noise(t, c, t->options.resolution, err));
     config_hash(c, t->identity.config);
     memcpy(t->identity.model, pipeline_sha256(p), sizeof t->identity.model);
     return 0;

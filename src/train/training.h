@@ -17,6 +17,7 @@ typedef struct Training {
     RewardSet rewards, heldout;
     Error uncounted; /* of a plan: the first reward whose network could not be opened */
     Step *step;
+    StepOptions options; /* that it was planned with */
     NoiseSource *noise;
     Optimizer optimizer;
     PromptOrder *order;
@@ -39,8 +40,9 @@ struct MemoryPlan;
 struct Preview;
 /* preview NULL: none */
 void training_plan(const Training *t, const Config *c, const struct Preview *preview, struct MemoryPlan *out);
-/* Plans the step anew with fewer bytes for activations where the machine has too little; training_open does it. */
-int training_fit(Training *t, const Job *job, StepOptions *o, Error *err);
+/* Opens what --eval-every asks for, where `preview` is not NULL (the caller closes it, also after a failure), and plans
+ * the step anew with fewer bytes for activations where the machine has too little for both. */
+int training_fit(Training *t, const Job *job, struct Preview **preview, Error *err);
 /* Refuses what does not fit and says what would; encodes the run's prompts; fills memory. */
 int training_fill(Training *t, const Job *job, const struct Preview *preview, Error *err);
 /* What an evaluation looks at and a run ends with: the average if there is one. */

@@ -47,22 +47,28 @@ static void say_smaller(const Job *job, const StepOptions *o) {
              mib, mib);
 }
 
-int training_fit(Training *t, const Job *job, StepOptions *o, Error *err) {
+static int plan_again(Training *t, const MemoryPlan *m, Error *err) {
+    step_free(t->step);
+    t->step = NULL;
+    const int code = step_new(t->session.pipeline, t->session.backend, t->adapter, &t->options, &t->step, err);
+    if (code == DRPO_E_MEMORY) return memory_refuse(m, "recomputing everything does not save enough", err);
+    return code;
+}
+
+int training_fit(Training *t, const Job *job, Preview **preview, Error *err) {
     enum { MOST_TRIES = 4 };
     const Config *c = job->config;
     MemoryPlan m;
-    for (int i = 0; i < MOST_TRIES; i++) {
-        training_plan(t, c, NULL, &m);
-        if (m.limit == 0 || m.needed <= m.limit || !shrink(t, c, &m, o)) {
-            if (i > 0) say_smaller(job, o);
-            return 0;
-        }
-        step_free(t->step);
-        t->step = NULL;
-        int code = step_new(t->session.pipeline, t->session.backend, t->adapter, o, &t->step, err);
-        if (code == DRPO_E_MEMORY) return memory_refuse(&m, "recomputing everything does not save enough", err);
-        TRY(code);
+    int tries = 0;
+    for (;; tries++) {
+        if (preview && config_int(c, OPT_EVAL_EVERY)) TRY(preview_open(job, t, preview, err));
+        training_plan(t, c, preview ? *preview : NULL, &m);
+        if (tries == MOST_TRIES || m.limit == 0 || m.needed <= m.limit || !shrink(t, c, &m, &t->options)) break;
+        if (preview) preview_close(*preview); /* it works in the step's memory */
+        if (preview) *preview = NULL;
+        TRY(plan_again(t, &m, err));
     }
+    if (tries > 0) say_smaller(job, &t->options);
     return 0;
 }
 

@@ -72,6 +72,7 @@ static int bench_step(const Job *job, Error *err) {
     Training t;
     Timing timing = {0};
     int code = training_open(&t, job, true, err);
+    if (code == 0) code = training_fit(&t, job, NULL, err);
     if (code == 0) code = training_fill(&t, job, NULL, err);
     if (code == 0) code = measure(&t, (int)config_int(job->config, OPT_BENCH_STEPS), &timing, err);
     if (code == 0) code = print_timing(job, &timing, err);

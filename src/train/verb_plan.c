@@ -62,7 +62,7 @@ int verb_plan(const Job *job, Error *err) {
     Training t;
     Preview *preview = NULL;
     int code = training_open(&t, job, false, err);
-    if (code == 0 && config_int(job->config, OPT_EVAL_EVERY)) code = preview_open(job, &t, &preview, err);
+    if (code == 0) code = training_fit(&t, job, &preview, err);
     if (code == 0) code = plan_print(job, &t, preview, err);
     preview_close(preview);
     training_close(&t);

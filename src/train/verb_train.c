@@ -280,7 +280,7 @@ static int open_loop(Loop *l, Error *err) {
     l->steps = (long)config_int(job->config, OPT_STEPS);
     l->saved = -1;
     TRY(stop_rules_open(job->config, &l->rules, err));
-    if (config_int(job->config, OPT_EVAL_EVERY)) TRY(preview_open(job, &l->training, &l->preview, err));
+    TRY(training_fit(&l->training, job, &l->preview, err));
     return dry ? 0 : training_fill(&l->training, job, l->preview, err);
 }
 

@@ -43,6 +43,8 @@ if ! grep -q __asan_init "$LIBDRPO"; then
     # ---- too little: less is kept, and when that does not suffice, it is refused ----
     expect 0 "$DRPO" plan $SMALL --candidates 16 --eval-every 0 --json
     whole=$(awk -F '[:,]' '/"peak"/ { print int($2) }' out)
+    # evaluations need some more
+    expect 0 train --steps 1 --out run --overwrite --candidates 16 --eval-every 1 --memory $((whole + 1000000))
     expect 0 train --steps 1 --out run --overwrite --candidates 16 --eval-every 0 --memory $((whole - 40000000))
     grep -q "little memory: [0-9]* MiB .*--memory-budget [0-9]*M" err || broken "less is kept without a word: $(cat err)"
     peak=$(sed -n 's/.*peak \([0-9]*\) MiB.*/\1/p' err)
