@@ -4,7 +4,8 @@
  *     score = (head - 0.16717362830052426) / 1.0333394966054072
  *
  * The networks have no config: their sizes are those of the tensors. BERT is planned for each length of a text that
- * occurs (3 to 35 tokens); the plans share their weights. */
+ * occurs (3 to 35 tokens), the tower for each number of pictures up to BATCH: with the 197 tokens of one picture its
+ * products would spend as long on reading their weights. The plans share these. */
 #include "model/imagereward.h"
 
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include "format/picture_prepare.h"
 #include "model/tokenizer_wordpiece.h"
 
-enum { MOST_TOKENS = 35, PUBLISHED_HEAD = 64, MOST_LAYERS = 128 };
+enum { MOST_TOKENS = 35, PUBLISHED_HEAD = 64, MOST_LAYERS = 128, BATCH = 8 };
 static const double SCORE_MEAN = 0.16717362830052426, SCORE_DEVIATION = 1.0333394966054072;
 
 typedef struct Net {
@@ -30,7 +31,7 @@ struct ImageReward {
     ImageRewardConfig config;
     PictureRule rule;
     WordPiece *tokenizer;
-    Net vision, text[MOST_TOKENS + 1]; /* by number of tokens */
+    Net vision[BATCH + 1], text[MOST_TOKENS + 1]; /* by number of pictures, of tokens */
 };
 
 /* ---- sizes ---- */
@@ -122,24 +123,25 @@ static void net_free(Net *n) {
     *n = (Net){0};
 }
 
-/* tokens 0: the picture's network */
-static void net_build(Build *b, const ImageRewardConfig *c, int tokens, Net *n) {
+static void build_vision(Build *b, const ImageRewardConfig *c, int pictures, Net *n) {
+    n->in = input(b->g, "pixels", DT_F32, shape4(pictures, 3, c->image, c->image));
+    n->out = imagereward_vision_build(b, c, n->in);
+}
+
+static void build_text(Build *b, const ImageRewardConfig *c, int tokens, Net *n) {
     const int64_t side = c->image / c->patch;
-    if (tokens == 0) {
-        n->in = input(b->g, "pixels", DT_F32, shape4(1, 3, c->image, c->image));
-        n->out = imagereward_vision_build(b, c, n->in);
-        return;
-    }
     n->in = input(b->g, "ids", DT_I32, shape2(1, tokens));
     n->picture = input(b->g, "picture", DT_F32, shape3(1, 1 + side * side, c->vision_width));
     n->out = imagereward_text_build(b, c, n->in, n->picture, NULL);
 }
 
-static int net_make(const ImageReward *m, int tokens, Net *n, Error *err) {
+typedef void BuildNet(Build *b, const ImageRewardConfig *c, int size, Net *n);
+
+static int net_make(const ImageReward *m, BuildNet *build, int size, Net *n, Error *err) {
     n->arena = arena_new();
     Build b = {.g = n->arena ? graph_new(n->arena) : NULL, .weights = m->weights};
     if (!b.g) return fail(err, DRPO_E_MEMORY, "imagereward: out of memory");
-    net_build(&b, &m->config, tokens, n);
+    build(&b, &m->config, size, n);
     TRY(graph_check(b.g, err));
     n->out = output(b.g, n->out, "out");
     TRY(fuse_graph(b.g, err));
@@ -147,9 +149,9 @@ static int net_make(const ImageReward *m, int tokens, Net *n, Error *err) {
     return plan_bind(n->plan, NULL, err);
 }
 
-static int net_ready(const ImageReward *m, int tokens, Net *n, Error *err) {
+static int net_ready(const ImageReward *m, BuildNet *build, int size, Net *n, Error *err) {
     if (n->plan) return 0;
-    int code = net_make(m, tokens, n, err);
+    int code = net_make(m, build, size, n, err);
     if (code < 0) net_free(n);
     return code;
 }
@@ -163,8 +165,8 @@ static int check_weights(ImageReward *m, Error *err) {
     int code = b.g ? 0 : fail(err, DRPO_E_MEMORY, "imagereward: out of memory");
     if (code == 0) {
         Net n;
-        net_build(&b, &m->config, 0, &n);
-        net_build(&b, &m->config, 3, &n);
+        build_vision(&b, &m->config, 1, &n);
+        build_text(&b, &m->config, 3, &n);
         imagereward_ignore(m->weights);
         code = weights_finish(m->weights, err);
     }
@@ -215,7 +217,7 @@ int imagereward_open(const char *folder, Backend *backend, ImageReward **out, Er
 
 void imagereward_free(ImageReward *m) {
     if (!m) return;
-    net_free(&m->vision);
+    for (int i = 0; i <= BATCH; i++) net_free(&m->vision[i]);
     for (int i = 0; i <= MOST_TOKENS; i++) net_free(&m->text[i]);
     wordpiece_free(m->tokenizer);
     weights_free(m->weights);
@@ -224,11 +226,13 @@ void imagereward_free(ImageReward *m) {
 
 /* ---- memory ---- */
 
-int imagereward_plan(ImageReward *m, const char *prompt, Error *err) {
+int imagereward_plan(ImageReward *m, const char *prompt, int pictures, Error *err) {
     TokenIds ids = {0};
+    const int rest = pictures % BATCH;
     TRY(wordpiece_encode(m->tokenizer, prompt, MOST_TOKENS, &ids, err));
-    int code = net_ready(m, 0, &m->vision, err);
-    if (code == 0) code = net_ready(m, (int)ids.n, &m->text[ids.n], err);
+    int code = net_ready(m, build_text, (int)ids.n, &m->text[ids.n], err);
+    if (code == 0 && pictures >= BATCH) code = net_ready(m, build_vision, BATCH, &m->vision[BATCH], err);
+    if (code == 0 && rest) code = net_ready(m, build_vision, rest, &m->vision[rest], err);
     free(ids.id);
     return code;
 }
@@ -242,42 +246,56 @@ size_t imagereward_pending(const ImageReward *m, size_t *mapped) {
 /* ---- scores ---- */
 
 typedef struct Buffers {
-    float *pixels, *states; /* of one picture: [3,image,image], [tokens,vision width] */
+    float *pixels, *states; /* of a batch: [n,3,image,image], [n,tokens,vision width] */
     TokenIds ids;
 } Buffers;
 
-static int score_one(ImageReward *m, const Buffers *b, const uint8_t *rgb, int width, int height, float *score,
-                     Error *err) {
+static int read_prompt(ImageReward *m, const Buffers *b, const float *states, float *score, Error *err) {
     Net *text = &m->text[b->ids.n];
     float value;
-    TRY(picture_prepare(&m->rule, rgb, width, height, b->pixels, err));
-    plan_write(m->vision.plan, m->vision.in, b->pixels);
-    TRY(plan_run(m->vision.plan, err));
-    plan_read(m->vision.plan, m->vision.out, b->states);
     plan_write(text->plan, text->in, b->ids.id);
-    plan_write(text->plan, text->picture, b->states);
+    plan_write(text->plan, text->picture, states);
     TRY(plan_run(text->plan, err));
     plan_read(text->plan, text->out, &value);
     *score = (float)(((double)value - SCORE_MEAN) / SCORE_DEVIATION);
     return 0;
 }
 
-static int prepare_buffers(ImageReward *m, const char *prompt, Buffers *b, Error *err) {
+/* n pictures, at most BATCH */
+static int score_batch(ImageReward *m, const Buffers *b, const uint8_t *rgb, int n, int width, int height,
+                       float *scores, Error *err) {
+    Net *vision = &m->vision[n];
+    const size_t side = (size_t)m->config.image, bytes = (size_t)width * (size_t)height * 3;
+    TRY(net_ready(m, build_vision, n, vision, err));
+    for (int i = 0; i < n; i++)
+        TRY(picture_prepare(&m->rule, rgb + (size_t)i * bytes, width, height, b->pixels + (size_t)i * 3 * side * side,
+                            err));
+    plan_write(vision->plan, vision->in, b->pixels);
+    TRY(plan_run(vision->plan, err));
+    plan_read(vision->plan, vision->out, b->states);
+    const size_t states = (size_t)shape_count(vision->out->shape) / (size_t)n;
+    for (int i = 0; i < n; i++) TRY(read_prompt(m, b, b->states + (size_t)i * states, scores + i, err));
+    return 0;
+}
+
+static int prepare_buffers(ImageReward *m, const char *prompt, int batch, Buffers *b, Error *err) {
+    const ImageRewardConfig *c = &m->config;
+    const size_t side = (size_t)c->image, patches = (size_t)(c->image / c->patch), tokens = 1 + patches * patches;
     TRY(wordpiece_encode(m->tokenizer, prompt, MOST_TOKENS, &b->ids, err));
-    TRY(net_ready(m, 0, &m->vision, err));
-    TRY(net_ready(m, (int)b->ids.n, &m->text[b->ids.n], err));
-    const size_t side = (size_t)m->config.image;
-    b->pixels = malloc(3 * side * side * sizeof *b->pixels);
-    b->states = malloc((size_t)shape_count(m->vision.out->shape) * sizeof *b->states);
+    TRY(net_ready(m, build_text, (int)b->ids.n, &m->text[b->ids.n], err));
+    b->pixels = malloc((size_t)batch * 3 * side * side * sizeof *b->pixels);
+    b->states = malloc((size_t)batch * tokens * (size_t)c->vision_width * sizeof *b->states);
     return b->pixels && b->states ? 0 : fail(err, DRPO_E_MEMORY, "imagereward: out of memory");
 }
 
 int imagereward_score(ImageReward *m, const char *prompt, const uint8_t *rgb, int count, int width, int height,
                       float *scores, Error *err) {
     Buffers b = {0};
-    int code = prepare_buffers(m, prompt, &b, err);
-    for (int k = 0; code == 0 && k < count; k++)
-        code = score_one(m, &b, rgb + (size_t)k * (size_t)width * (size_t)height * 3, width, height, scores + k, err);
+    const size_t bytes = (size_t)width * (size_t)height * 3;
+    int code = prepare_buffers(m, prompt, count < BATCH ? count : BATCH, &b, err);
+    for (int k = 0; code == 0 && k < count; k += BATCH)
+        code = score_batch(m, &b, rgb + (size_t)k * bytes, count - k < BATCH ? count - k : BATCH, width, height,
+                           scores + k, err);
     free(b.pixels);
     free(b.states);
     free(b.ids.id);

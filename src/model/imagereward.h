@@ -26,8 +26,8 @@ void imagereward_free(ImageReward *m);
 int imagereward_score(ImageReward *m, const char *prompt, const uint8_t *rgb, int count, int width, int height,
                       float *scores, Error *err);
 
-/* Plans for a text before any is scored; nothing is filled where the backend defers. */
-int imagereward_plan(ImageReward *m, const char *prompt, Error *err);
+/* Plans for a text and so many pictures before any is scored; nothing is filled where the backend defers. */
+int imagereward_plan(ImageReward *m, const char *prompt, int pictures, Error *err);
 /* What filling will take. *mapped: bytes read in the file. */
 size_t imagereward_pending(const ImageReward *m, size_t *mapped);
 

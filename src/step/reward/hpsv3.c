@@ -66,11 +66,12 @@ static int hpsv3_open_reward(const RewardSpec *spec, const RewardContext *contex
     s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);
     int code = s->backend ? hpsv3_open(spec->argument, *questions ? questions : NULL, s->backend, &s->model, err)
                           : DRPO_E_INTERNAL;
-    if (code == 0)
+    if (code == 0) {
         *out = r;
-    else
-        reward_close(r);
-    return code;
+        return 0;
+    }
+    reward_close(r);
+    return fail_in(err, "reward hpsv3 ('drpo rewards' tells what its folder must hold and where to get it)");
 }
 
 static const RewardOption hpsv3_options[] = {

@@ -20,7 +20,7 @@ static int imagereward_plan_all(Reward *r, const RewardWork *work, Error *err) {
     const ImageRewardState *s = r->state;
     if (s->backend->defer) s->backend->defer(s->backend);
     for (size_t i = 0; i < work->prompts->count; i++)
-        TRY(imagereward_plan(s->model, work->prompts->items[i].text, err));
+        TRY(imagereward_plan(s->model, work->prompts->items[i].text, work->pictures, err));
     return 0;
 }
 
@@ -53,11 +53,12 @@ static int imagereward_open_reward(const RewardSpec *spec, const RewardContext *
     r->destroy = imagereward_destroy;
     s->backend = backend_cpu_new((int)reward_number(spec, "threads"), err);
     int code = s->backend ? imagereward_open(spec->argument, s->backend, &s->model, err) : DRPO_E_INTERNAL;
-    if (code == 0)
+    if (code == 0) {
         *out = r;
-    else
-        reward_close(r);
-    return code;
+        return 0;
+    }
+    reward_close(r);
+    return fail_in(err, "reward imagereward ('drpo rewards' tells what its folder must hold and where to get it)");
 }
 
 static const RewardOption imagereward_options[] = {
