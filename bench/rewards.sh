@@ -73,7 +73,7 @@ import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 for r in rows:
     if "box" in r:
-        print(f"{r['box']:12} {r['side']} pixels: {1e3 * r['seconds_per_image']:.3f} ms an image")
+        print(f"{r['box']:12} {r['side']} pixels: {1e3 * r['seconds_per_image']:.4f} ms an image")
 pairs = {}
 for r in rows:
     if "model" in r:
@@ -82,6 +82,7 @@ for model, p in pairs.items():
     d, t = p["drpo"], p["transformers"]
     gap = max(abs(a - b) for a, b in zip(d["scores"], t["scores"]))
     print(f"{model:12} images/s {d['images_per_second']:8.3f} beside {t['images_per_second']:8.3f} ({d['images_per_second'] / t['images_per_second']:.2f}x),"
+          f" processor seconds an image {d['processor_seconds_per_image']:.3f} beside {t['processor_seconds_per_image']:.3f},"
           f" MiB {d['peak_bytes'] / 2**20:7.0f} beside {t['peak_bytes'] / 2**20:7.0f}, scores apart by {gap:.1e}")
 END
 echo "recorded in $out"

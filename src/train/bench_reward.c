@@ -3,6 +3,7 @@
  * programs started in it. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/threads.h"
@@ -21,6 +22,7 @@ typedef struct Rewarding {
     int rounds;
     float *scores;   /* [pictures], of the first round */
     double *seconds; /* [rounds] */
+    double *busy;    /* [rounds], of all threads: what other programs on the machine do not change */
     double first;    /* seconds of the first round, which is none of them */
 } Rewarding;
 
@@ -40,7 +42,8 @@ static int make_pictures(Rewarding *b, Error *err) {
     uint8_t *rgb = arena_alloc(b->arena, one * (size_t)p->count);
     b->scores = arena_alloc(b->arena, sizeof *b->scores * (size_t)p->count);
     b->seconds = arena_alloc(b->arena, sizeof *b->seconds * (size_t)b->rounds);
-    if (!rgb || !b->scores || !b->seconds) return fail(err, DRPO_E_MEMORY, "out of memory for pictures");
+    b->busy = arena_alloc(b->arena, sizeof *b->busy * (size_t)b->rounds);
+    if (!rgb || !b->scores || !b->seconds || !b->busy) return fail(err, DRPO_E_MEMORY, "out of memory for pictures");
     for (int k = 0; k < p->count; k++)
         for (int y = 0; y < p->height; y++)
             for (size_t i = 0; i < row; i++)
@@ -68,26 +71,42 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static int time_rounds(Rewarding *b, Reward *r, double *median, Error *err) {
+static double busy_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static double median_of(double *x, int n) {
+    qsort(x, (size_t)n, sizeof *x, compare_doubles);
+    return x[n / 2];
+}
+
+typedef struct Medians {
+    double seconds, busy; /* of a round */
+} Medians;
+
+static int time_rounds(Rewarding *b, Reward *r, Medians *out, Error *err) {
     for (int i = 0; i < b->rounds; i++) {
         if (job_cancelled(b->job)) return fail(err, DRPO_E_CANCELLED, "stopped on request");
-        const double start = clock_seconds();
+        const double start = clock_seconds(), busy = busy_seconds();
         TRY(reward_score(r, prompt_of(b, i + 1), &b->pictures, b->scores, NULL, err));
         b->seconds[i] = clock_seconds() - start;
+        b->busy[i] = busy_seconds() - busy;
     }
-    qsort(b->seconds, (size_t)b->rounds, sizeof *b->seconds, compare_doubles);
-    *median = b->seconds[b->rounds / 2];
+    *out = (Medians){median_of(b->seconds, b->rounds), median_of(b->busy, b->rounds)};
     return 0;
 }
 
 /* Scores are those of the last round. */
-static int print_json(const Rewarding *b, const Reward *r, double median, Error *err) {
+static int print_json(const Rewarding *b, const Reward *r, Medians m, Error *err) {
     json_t *scores = json_array();
     for (int k = 0; k < b->pictures.count; k++) json_array_append_new(scores, json_real(b->scores[k]));
     json_t *root =
-        json_pack("{s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:I, s:o}", "reward", r->name, "pictures",
+        json_pack("{s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o}", "reward", r->name, "pictures",
                   b->pictures.count, "side", b->pictures.width, "rounds", b->rounds, "threads", threads_default(),
-                  "images_per_second", b->pictures.count / median, "seconds_per_image", median / b->pictures.count,
+                  "images_per_second", b->pictures.count / m.seconds, "seconds_per_image",
+                  m.seconds / b->pictures.count, "processor_seconds_per_image", m.busy / b->pictures.count,
                   "first_seconds", b->first, "peak_bytes", (json_int_t)memory_peak_bytes(), "scores", scores);
     char *text = root ? json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     if (text) job_result(b->job, "%s", text);
@@ -98,14 +117,16 @@ static int print_json(const Rewarding *b, const Reward *r, double median, Error 
 }
 
 static int bench_one(Rewarding *b, Reward *r, Error *err) {
-    double median = 0;
+    Medians m = {0};
     if (r->needs_metadata && !prompt_of(b, 0)->metadata)
         return fail(err, DRPO_E_INPUT, "reward %s needs the metadata of a .jsonl prompt file: --prompts", r->label);
     TRY(first_round(b, r, err));
-    TRY(time_rounds(b, r, &median, err));
-    if (config_bool(b->job->config, OPT_JSON)) return print_json(b, r, median, err);
-    job_result(b->job, "%-24s %8.2f images/s, %10.4f s an image, first round %.3f s, peak %.1f MiB", r->name,
-               b->pictures.count / median, median / b->pictures.count, b->first, (double)memory_peak_bytes() / 1048576);
+    TRY(time_rounds(b, r, &m, err));
+    if (config_bool(b->job->config, OPT_JSON)) return print_json(b, r, m, err);
+    job_result(b->job,
+               "%-24s %8.2f images/s, %10.4f s an image (%.4f of processor time), first round %.3f s, peak %.1f MiB",
+               r->name, b->pictures.count / m.seconds, m.seconds / b->pictures.count, m.busy / b->pictures.count,
+               b->first, (double)memory_peak_bytes() / 1048576);
     return 0;
 }
 
