@@ -85,7 +85,7 @@ const RewardKind hpsv3_kind = {
     .argument = "FOLDER",
     .scores = "HPSv3's mu: how much people like the picture for its prompt",
     .needs = "a folder with HPSv3.safetensors, user_text_template.txt, and Qwen2-VL-7B-Instruct's config.json and "
-             "tokenizer; 18 GB of memory, or time to read the weights from disk for every picture",
+             "tokenizer; 16 GB of memory, or time to read the weights from disk for every picture",
     .range = "about -12 to 17, higher is better",
     .licence = "weights MIT (base model Apache-2.0)",
     .networks = true,
