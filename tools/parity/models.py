@@ -134,7 +134,7 @@ def family(name, sdxl):
     with_lora = latents("one file with a LoRA", *base, "--lora", run)
     alone = latents("merged file", "--model", merged, "--tokenizer", folder["plain"])
     change = (with_lora - plain).norm()
-    check_at_least(f"{name}: change that the LoRA makes, relative", float(change / plain.norm()), 0.01)
+    check_at_least(f"{name}: change that the LoRA makes, relative", float(change / plain.norm()), 0.003)
     # what merged weights lose is their rounding to float16
     check(f"{name}: merged file beside its LoRA, of that change", float((alone - with_lora).norm() / change), 0.05)
     theirs = drawn(pipeline(golden.converted(load_file(merged), sdxl), sdxl))
