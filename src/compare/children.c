@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "compare/compare.h"
 #include "eval/verb_eval.h"
+#include "train/session.h"
 
 /* ---- whom a child talks to: the comparison's listener, with the child's name in front ---- */
 
@@ -84,6 +85,7 @@ int child_train(Comparison *c, Config *config, const char *path, const char *lab
     const char *final = path_join(c->arena, path, "final");
     if (!final) return fail(err, DRPO_E_MEMORY, "out of memory");
     c->begun++;
+    TRY(session_settle_dtype(config, backend_cpu_bf16(), err));
     TRY(check_saved(config, path, c->arena, err));
     if (dir_exists(final)) return 0;
     if (job_cancelled(c->job))

@@ -2,7 +2,8 @@
  *
  * ref: naive loops in double precision, the oracle of the tests. cpu: oneDNN for convolutions and matrix products, own
  * kernels for the rest, float32. A backend stores "real" values in elements of real_bytes (ref 8, cpu 4); integers are
- * int32. */
+ * int32. The cpu backend can round both factors of products with frozen weights to bfloat16 and add up in float32
+ * (cpu/bf16.c); values between kernels are float32 also then. */
 #ifndef DRPO_ENGINE_BACKEND_H
 #define DRPO_ENGINE_BACKEND_H
 
@@ -54,6 +55,8 @@ struct Backend {
     size_t (*pending_bytes)(const Backend *b); /* what commit will take */
     /* A backend of the same kind and threads that shares nothing; deferred if this one was. */
     Backend *(*another)(const Backend *b, Error *err);
+    /* Frozen weights are rounded in products: W + delta must not become one weight, which would lose most of delta. */
+    bool rounds;
 };
 
 /* True where prepare()d kernels of this op may write their output over input `i` (elementwise ops, residuals). Plan
@@ -64,7 +67,18 @@ bool op_is_view(Op op);
 int backend_commit(Backend *b, Error *err); /* what may be NULL, done nothing for */
 size_t backend_pending(const Backend *b);
 Backend *backend_ref_new(Error *err);
-Backend *backend_cpu_new(int threads, Error *err); /* threads 0: threads_default() */
+Backend *backend_cpu_new(int threads, Error *err); /* float32; threads 0: threads_default() */
+
+typedef struct CpuOptions {
+    int threads; /* 0: threads_default() */
+    bool bf16;   /* refused where backend_cpu_bf16 says BF16_NONE */
+    bool exact;  /* no Winograd convolutions */
+} CpuOptions;
+Backend *backend_cpu_open(const CpuOptions *o, Error *err);
+/* What there is for products of bfloat16: nothing; AVX-512, which turns them into float32 on the way; its instruction
+ * for pairs of them; AMX. */
+typedef enum Bf16Unit { BF16_NONE, BF16_EMULATED, BF16_VECTORS, BF16_TILES } Bf16Unit;
+Bf16Unit backend_cpu_bf16(void);
 void backend_free(Backend *b);
 
 #endif

@@ -48,6 +48,7 @@ typedef struct Param {
                      large for float32 fits */
     bool mapped;  /* data lies in a mapped file: its pages may be dropped and come back when they are read */
     bool planned; /* set by plan_new: a kernel works on it */
+    bool precise; /* products with it stay float32 on a backend that rounds (backend.h) */
 } Param;
 
 /* Reads `n` elements of a float dtype starting at element `first` as float32. */

@@ -16,6 +16,7 @@ typedef struct Build {
     bool registering;     /* first build: collect target modules into `adapter` instead of using it */
     Adapter *all_linears; /* if set while registering: receives every linear module (for lora_read) */
     int next_segment;     /* recompute units, one per resnet or transformer block */
+    bool apart;           /* LoRA pairs never become one weight with their layer's: the backend rounds that */
 } Build;
 
 /* Each takes the module's name; weight and bias are "<name>.weight" and "<name>.bias". `bias` false: the layer has

@@ -34,7 +34,8 @@ static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
     const GeneratorPassOptions *o = &g->options;
     Build build = {.g = g->graph,
                    .weights = o->adapter && o->adapter->full ? o->adapter->full : p->unet_weights,
-                   .adapter = o->adapter};
+                   .adapter = o->adapter,
+                   .apart = g->backend->rounds};
     const OneStep *one = o->released_x0 ? &p->released : &p->stock;
     int time_width = p->unet.channels[0];
     g->noise = input(g->graph, "noise", DT_F32, shape4(o->batch, p->unet.in_channels, o->height, o->width));

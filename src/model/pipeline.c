@@ -121,6 +121,7 @@ static int open_components(Pipeline *p, Error *err) {
     TRY(model_weights(f, "unet", "diffusion_pytorch_model", &p->unet_weights, err));
     weights_keep_stored(p->unet_weights);
     TRY(model_weights(f, "vae", "diffusion_pytorch_model", &p->vae_weights, err));
+    if (p->sdxl && p->vae.force_upcast) weights_keep_precise(p->vae_weights); /* as its pipeline in diffusers does */
     TRY(text_encoders_check(&p->text, err));
     TRY(check_component(p, p->unet_weights, append_unet, err));
     TRY(check_component(p, p->vae_weights, append_vae, err));

@@ -27,6 +27,7 @@ static int open_one(const ModelFiles *f, int i, TextEncoder *e, Error *err) {
     TRY(check_tokenizer(e, i, CONFIG[i], err));
     TRY(model_weights(f, FOLDER[i], "model", &e->weights, err));
     weights_keep_stored(e->weights);
+    weights_keep_precise(e->weights); /* a prompt is encoded once, and kept for every kind of arithmetic */
     return 0;
 }
 

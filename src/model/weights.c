@@ -27,7 +27,7 @@ struct Weights {
     char **ignored; /* prefixes */
     int n_ignored;
     char mistake[768];
-    bool stored, trainable;
+    bool stored, precise, trainable;
 };
 
 static int by_name(const void *a, const void *b) {
@@ -144,6 +144,7 @@ static Param *get_entry(Weights *w, const char *name, bool matrix, Shape wanted)
                            .data = e->tensor->data,
                            .trainable = w->trainable,
                            .stored = w->stored && dtype_bytes(e->tensor->dtype) == 2,
+                           .precise = w->precise,
                            .mapped = is_mapped(w, e->tensor->data)};
     return &e->param;
 }
@@ -175,6 +176,8 @@ bool weights_shape(const Weights *w, Shape *out, const char *format, ...) {
 void weights_train(Weights *w) { w->trainable = true; }
 
 void weights_keep_stored(Weights *w) { w->stored = true; }
+
+void weights_keep_precise(Weights *w) { w->precise = true; }
 
 bool weights_has(const Weights *w, const char *format, ...) {
     FORMAT_NAME(name, format);

@@ -54,6 +54,8 @@ bool weights_has(const Weights *w, const char *format, ...) __attribute__((forma
 void weights_ignore(Weights *w, const char *prefix); /* tensors that are known and not needed, e.g. position_ids */
 /* Linear layers read 16-bit weights that are got from now on in their stored type (Param.stored). */
 void weights_keep_stored(Weights *w);
+/* Products with weights that are got from now on are float32 on every backend (Param.precise). */
+void weights_keep_precise(Weights *w);
 /* Weights that are got from now on are trainable: they point at float32 values that change. */
 void weights_train(Weights *w);
 const char *weights_mistake(const Weights *w); /* the first wrong weights_get so far, as a sentence; NULL: none */

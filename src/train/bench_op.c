@@ -12,6 +12,7 @@
 #include "engine/autodiff.h"
 #include "engine/plan.h"
 #include "train/bench.h"
+#include "train/session.h"
 
 typedef enum Kind { CONV, LINEAR, LORA, ATTENTION, GROUP_NORM, LAYER_NORM, GEGLU, ADD, SILU, UPSAMPLE } Kind;
 
@@ -254,7 +255,9 @@ static int time_rows(const Job *job, Backend *b, Error *err) {
 }
 
 int bench_ops(const Job *job, Error *err) {
-    Backend *b = backend_cpu_new((int)config_int(job->config, OPT_THREADS), err);
+    CpuOptions options = {.threads = (int)config_int(job->config, OPT_THREADS)};
+    TRY(session_arithmetic(job->config, backend_cpu_bf16(), &options, err));
+    Backend *b = backend_cpu_open(&options, err);
     if (!b) return err->code;
     int code = time_rows(job, b, err);
     backend_free(b);

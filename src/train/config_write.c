@@ -19,6 +19,12 @@ bool config_is_method(OptionId id) {
     return option_info(id)->verbs & 1u << DRPO_TRAIN;
 }
 
+/* What it is when nobody gives it. --dtype f32 is what auto means wherever it is not written as bf16. */
+static bool is_initial(const Config *c, const Config *initial, OptionId id) {
+    const char *text = config_text(c, id);
+    return strcmp(text, config_text(initial, id)) == 0 || (id == OPT_DTYPE && strcmp(text, "f32") == 0);
+}
+
 /* Where a run was told to go and how it was started is no option of the run itself. */
 static bool is_written(const Config *c, OptionId id) {
     return config_has(c, id) && id != OPT_CONFIG && id != OPT_RESUME && id != OPT_OVERWRITE && id != OPT_RUN &&
@@ -58,8 +64,7 @@ void config_hash(const Config *c, char hex[65]) {
     hex[0] = 0;
     if (f) {
         for (int id = 0; id < OPT_COUNT; id++)
-            if (config_is_method((OptionId)id) &&
-                strcmp(config_text(c, (OptionId)id), config_text(initial, (OptionId)id)) != 0)
+            if (config_is_method((OptionId)id) && !is_initial(c, initial, (OptionId)id))
                 fprintf(f, "%s=%s\n", option_info((OptionId)id)->key, config_text(c, (OptionId)id));
         fclose(f);
     }

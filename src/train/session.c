@@ -28,7 +28,9 @@ int session_open(Session *s, const Config *c, Error *err) {
     TRY(session_model(c, lora, s->arena, &model, err));
     TRY(pipeline_open_choice(&model, &s->pipeline, err));
     TRY(choose_tile(s->pipeline, c, err));
-    s->backend = config_choice(c, OPT_BACKEND) ? backend_ref_new(err) : backend_cpu_new(s->threads, err);
+    CpuOptions cpu = {.threads = s->threads};
+    TRY(session_arithmetic(c, backend_cpu_bf16(), &cpu, err));
+    s->backend = config_choice(c, OPT_BACKEND) ? backend_ref_new(err) : backend_cpu_open(&cpu, err);
     return s->backend ? 0 : err->code;
 }
 

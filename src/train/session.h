@@ -21,6 +21,12 @@ int session_open(Session *s, const Config *c, Error *err);
 int session_defer(Session *s, const Config *c, Error *err);
 void session_close(Session *s); /* fine after a failed open */
 
+/* What --dtype, --exact and --threads ask of the cpu backend on a processor with `unit` (backend_cpu_bf16). */
+int session_arithmetic(const Config *c, Bf16Unit unit, CpuOptions *out, Error *err);
+/* A run's --dtype auto becomes what it is here, so that config.yaml says it and another machine goes on with the same:
+ * bf16, or for a resumed run that does not say so, float32. Where auto is float32, nothing is changed. */
+int session_settle_dtype(Config *c, Bf16Unit unit, Error *err);
+
 /* Reads a prompt file found as an asset or path. `option` names the flag for messages; prompts too long for the text
  * encoder are announced. `pipeline` may be NULL. */
 int session_prompts(Arena *a, Pipeline *pipeline, const char *option, const char *name, const Log *log, PromptList *out,

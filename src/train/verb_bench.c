@@ -10,6 +10,7 @@
 #include "train/training.h"
 
 typedef struct Timing {
+    const char *dtype;
     int updates, threads;
     double best, median, mean; /* seconds per update */
     double phase[PHASES];      /* mean seconds */
@@ -27,7 +28,8 @@ static int measure(Training *t, int updates, Timing *out, Error *err) {
     if (!seconds) return fail(err, DRPO_E_MEMORY, "out of memory");
     StepStats stats;
     int code = training_update(t, 0, &stats, err);
-    *out = (Timing){.updates = updates, .threads = t->session.threads};
+    *out = (Timing){
+        .dtype = t->session.backend->rounds ? "bf16" : "f32", .updates = updates, .threads = t->session.threads};
     for (int i = 0; i < updates && code == 0; i++) {
         double start = clock_seconds();
         code = training_update(t, i + 1, &stats, err);
@@ -47,9 +49,9 @@ static int measure(Training *t, int updates, Timing *out, Error *err) {
 static int print_json(const Job *job, const Timing *t, Error *err) {
     json_t *phases = json_object();
     for (int p = 0; p < PHASES; p++) json_object_set_new(phases, metrics_phase(p), json_real(t->phase[p]));
-    json_t *root = json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o}", "updates", t->updates, "threads", t->threads,
-                             "median_seconds_per_update", t->median, "seconds_per_update", t->mean,
-                             "best_seconds_per_update", t->best, "images_per_second", t->images_per_second,
+    json_t *root = json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o}", "dtype", t->dtype, "updates", t->updates,
+                             "threads", t->threads, "median_seconds_per_update", t->median, "seconds_per_update",
+                             t->mean, "best_seconds_per_update", t->best, "images_per_second", t->images_per_second,
                              "peak_bytes", (json_int_t)t->peak_bytes, "phase_seconds", phases);
     char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
     if (text) job_result(job, "%s", text);
@@ -61,8 +63,8 @@ static int print_json(const Job *job, const Timing *t, Error *err) {
 
 static int print_timing(const Job *job, const Timing *t, Error *err) {
     if (config_bool(job->config, OPT_JSON)) return print_json(job, t, err);
-    job_result(job, "%.3f s per update (best %.3f), %.1f images/s, %d threads, peak %.1f MiB", t->mean, t->best,
-               t->images_per_second, t->threads, (double)t->peak_bytes / 1048576);
+    job_result(job, "%.3f s per update (best %.3f), %.1f images/s, %s, %d threads, peak %.1f MiB", t->mean, t->best,
+               t->images_per_second, t->dtype, t->threads, (double)t->peak_bytes / 1048576);
     for (int p = 0; p < PHASES; p++) job_result(job, "  %-10s %8.4f s", metrics_phase(p), t->phase[p]);
     return 0;
 }

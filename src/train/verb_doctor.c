@@ -53,6 +53,16 @@ static void check_machine(Doctor *d) {
     if (cache) line(d, "ok", "cache", "%s%s", cache, dir_exists(cache) ? "" : " (not there)");
 }
 
+static void check_bf16(Doctor *d) {
+    static const char *const units[] = {
+        [BF16_NONE] = "not without AVX-512: --dtype bf16 is refused",
+        [BF16_EMULATED] = "by way of float32, several times slower than --dtype f32, which auto takes",
+        [BF16_VECTORS] = "in vectors, slower than --dtype f32, which auto takes",
+        [BF16_TILES] = "in AMX tiles: --dtype auto takes it",
+    };
+    line(d, "ok", "bfloat16", "%s", units[backend_cpu_bf16()]);
+}
+
 /* ---- tokenizer ---- */
 
 /* The text of ids, by looking them up in vocab.json; NULL: an id has no token. */
@@ -202,6 +212,7 @@ int verb_doctor(const Job *job, Error *err) {
     if (!d.arena) return fail(err, DRPO_E_MEMORY, "out of memory");
     machine_read(&d.machine);
     check_machine(&d);
+    check_bf16(&d);
     check_model(&d, n ? config_item(c, OPT_CHECKED, 0) : "tiny-turbo");
     arena_free(d.arena);
     if (d.failures == 0) return 0;

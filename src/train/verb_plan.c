@@ -6,15 +6,18 @@
 
 static double mib(size_t bytes) { return (double)bytes / 1048576; }
 
-static int print_json(const Job *job, const MemoryPlan *m, const StepPlan *p, int candidates, long calls, Error *err) {
-    json_t *root =
-        json_pack("{s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I}", "process",
-                  (json_int_t)m->process, "text_encoders", (json_int_t)m->text, "text_encoders_released", m->text_goes,
-                  "blocks", (json_int_t)m->blocks, "activations", (json_int_t)p->activations, "mapped_weights",
-                  (json_int_t)m->mapped, "records", (json_int_t)m->records, "rewards", (json_int_t)m->rewards.filled,
-                  "rewards_mapped", (json_int_t)m->rewards.mapped, "peak", (json_int_t)m->peak, "needed",
-                  (json_int_t)m->needed, "limit", (json_int_t)m->limit, "chunk", p->chunk, "prompts_at_once",
-                  p->workers, "candidates", candidates, "generator_calls", (json_int_t)calls);
+static const char *dtype_of(const Training *t) { return t->session.backend->rounds ? "bf16" : "f32"; }
+
+static int print_json(const Job *job, const Training *t, const MemoryPlan *m, const StepPlan *p, int candidates,
+                      long calls, Error *err) {
+    json_t *root = json_pack(
+        "{s:s, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:I}", "dtype", dtype_of(t),
+        "process", (json_int_t)m->process, "text_encoders", (json_int_t)m->text, "text_encoders_released", m->text_goes,
+        "blocks", (json_int_t)m->blocks, "activations", (json_int_t)p->activations, "mapped_weights",
+        (json_int_t)m->mapped, "records", (json_int_t)m->records, "rewards", (json_int_t)m->rewards.filled,
+        "rewards_mapped", (json_int_t)m->rewards.mapped, "peak", (json_int_t)m->peak, "needed", (json_int_t)m->needed,
+        "limit", (json_int_t)m->limit, "chunk", p->chunk, "prompts_at_once", p->workers, "candidates", candidates,
+        "generator_calls", (json_int_t)calls);
     char *text = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     if (text) job_result(job, "%s", text);
     int code = text ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
@@ -37,8 +40,9 @@ int plan_print(const Job *job, const Training *t, const Preview *preview, Error 
     int k = (int)config_int(c, OPT_CANDIDATES);
     long per_update = (long)(k * config_int(c, OPT_PROMPTS_PER_STEP) * config_int(c, OPT_ACCUMULATE));
     long calls = per_update * (long)config_int(c, OPT_STEPS);
-    if (config_has(c, OPT_JSON) && config_bool(c, OPT_JSON)) return print_json(job, &m, &p, k, calls, err);
+    if (config_has(c, OPT_JSON) && config_bool(c, OPT_JSON)) return print_json(job, t, &m, &p, k, calls, err);
     size_t weights = m.blocks > p.activations ? m.blocks - p.activations : 0;
+    job_result(job, "products          %10s", dtype_of(t));
     job_result(job, "program, plans    %10.1f MiB", mib(m.process));
     job_result(job, "text encoders     %10.1f MiB%s", mib(m.text), m.text_goes ? ", released before the rest" : "");
     job_result(job, "weights, packed   %10.1f MiB", mib(weights));

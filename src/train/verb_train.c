@@ -274,6 +274,7 @@ static int record_prompt(void *user, const ScoredPrompt *p, Error *err) {
 static int open_loop(Loop *l, Error *err) {
     const Job *job = l->job;
     TRY(run_folder_find(job->config, l->arena, &job->log, &l->run, err));
+    TRY(session_settle_dtype(job->config, backend_cpu_bf16(), err));
     TRY(config_check(job->config, err));
     bool dry = config_bool(job->config, OPT_DRY_RUN);
     TRY(training_open(&l->training, job, !dry, err));

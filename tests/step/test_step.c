@@ -1,9 +1,10 @@
-/* One update as a whole: chunking, threads, memory budget and skipped prompts on the embedded generator. */
+/* One update as a whole: chunking, threads, memory budget, skipped prompts and bfloat16 on the embedded generator. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "check.h"
 #include "gradient_gap.h"
+#include "model/generator_pass.h"
 #include "step/step.h"
 
 enum { K = 6, PROMPTS = 2 };
@@ -210,8 +211,85 @@ static void equal_scores_teach_nothing(void **state) {
     world_close(&w);
 }
 
+static Backend *rounding(bool exact) {
+    Error err = {0};
+    Backend *b = backend_cpu_open(&(CpuOptions){.threads = 2, .bf16 = true, .exact = exact}, &err);
+    must(b ? 0 : err.code, &err);
+    return b;
+}
+
+/* By turns, whatever the pictures are: a rounded picture must not change who is learned from. */
+static int by_turns(void *user, const char *prompt, const char *metadata, const uint8_t *rgb, int count, int height,
+                    int width, float *scores) {
+    int *next = user;
+    (void)prompt, (void)metadata, (void)rgb, (void)height, (void)width;
+    for (int i = 0; i < count; i++) scores[i] = (float)((*next)++ * 5 % K);
+    return 0;
+}
+
+/* Rounded factors change a LoRA gradient by a little of its length and hardly its direction. */
+static void bfloat16_keeps_the_direction(void **state) {
+    (void)state;
+    int turn = 0;
+    if (backend_cpu_bf16() == BF16_NONE) skip();
+    World w = world_open_for(2, by_turns, &turn);
+    StepStats stats;
+    StepOptions o = options(K, 0, 2);
+    float *plain = gradient(&w, &o, &stats);
+    for (int exact = 0; exact < 2; exact++) { /* the second rounds the convolutions of Winograd's method as well */
+        backend_free(w.backend);
+        w.backend = rounding(exact);
+        turn = 0;
+        float *grad = gradient(&w, &o, &stats);
+        double product = 0, a = 0, b = 0;
+        for (size_t i = 0; i < w.adapter->count; i++) {
+            product += (double)plain[i] * grad[i];
+            a += (double)plain[i] * plain[i];
+            b += (double)grad[i] * grad[i];
+        }
+        double cosine = product / sqrt(a * b), gap = difference(plain, grad, w.adapter->count);
+        if (!(cosine > 0.99)) fail_msg("cosine %g with the float32 gradient", cosine);
+        if (!(gap > 1e-3)) fail_msg("gradients differ by %g: nothing was rounded", gap);
+        free(grad);
+    }
+    free(plain);
+    world_close(&w);
+}
+
+static void latents_of(World *w, Adapter *a, float *out, int count) {
+    Error err = {0};
+    GeneratorPass *pass = NULL;
+    GeneratorPassOptions o = {.batch = count, .height = 16, .width = 16, .adapter = a};
+    float *text = calloc(text_encoders_floats(&w->pipeline->text), sizeof *text), noise[2 * 4 * 16 * 16];
+    rng_normal((RngKey){.seed = 9, .stream = RNG_TEST}, noise, sizeof noise / sizeof *noise);
+    must(generator_pass_new(w->pipeline, w->backend, &o, &pass, &err), &err);
+    must(generator_pass_bind(pass, NULL, &err), &err);
+    must(generator_pass_forward(pass, text, noise, count, &err), &err);
+    generator_pass_latents(pass, out, count);
+    generator_pass_free(pass);
+    free(text);
+}
+
+/* With B = 0 the policy is its reference to the last bit, although in float32 small layers use W + B A: rounding that
+ * sum would lose what is learned, not rounding it would set the policy apart from its anchor by the rounding of W. */
+static void a_rounding_policy_begins_as_its_reference(void **state) {
+    (void)state;
+    if (backend_cpu_bf16() == BF16_NONE) skip();
+    enum { COUNT = 2 };
+    float policy[COUNT * 4 * 16 * 16], reference[COUNT * 4 * 16 * 16];
+    World w = world_open(2, redness);
+    backend_free(w.backend);
+    w.backend = rounding(true);
+    lora_init(w.adapter, 3);
+    latents_of(&w, w.adapter, policy, COUNT);
+    latents_of(&w, NULL, reference, COUNT);
+    assert_memory_equal(policy, reference, sizeof policy);
+    world_close(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bfloat16_keeps_the_direction), cmocka_unit_test(a_rounding_policy_begins_as_its_reference),
         cmocka_unit_test(chunks_give_the_same_update),  cmocka_unit_test(a_memory_budget_changes_nothing),
         cmocka_unit_test(threads_give_the_same_update), cmocka_unit_test(prompts_count_by_their_spread),
         cmocka_unit_test(equal_scores_teach_nothing),

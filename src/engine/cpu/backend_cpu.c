@@ -248,6 +248,9 @@ static Backend *share(Backend *base, int threads, Error *err) {
     CpuBackend *b = allocate_backend(err);
     if (!b) return NULL;
     b->base = from->base;
+    b->options = from->options;
+    b->options.threads = threads;
+    b->unit = from->unit;
     b->simd = from->simd;
     b->packs = from->packs;
     b->deferral = from->deferral;
@@ -258,12 +261,14 @@ static Backend *share(Backend *base, int threads, Error *err) {
 
 static Backend *another(const Backend *base, Error *err) {
     const CpuBackend *b = (const CpuBackend *)base;
-    Backend *new = backend_cpu_new(b->threads, err);
+    Backend *new = backend_cpu_open(&b->options, err);
     if (new && b->deferral->on) defer(new);
     return new;
 }
 
-Backend *backend_cpu_new(int threads, Error *err) {
+Backend *backend_cpu_new(int threads, Error *err) { return backend_cpu_open(&(CpuOptions){.threads = threads}, err); }
+
+Backend *backend_cpu_open(const CpuOptions *o, Error *err) {
     CpuBackend *b = allocate_backend(err);
     if (!b) return NULL;
     b->base = (Backend){.name = "cpu",
@@ -283,11 +288,17 @@ Backend *backend_cpu_new(int threads, Error *err) {
                         .defer = defer,
                         .commit = commit,
                         .pending_bytes = pending_bytes,
-                        .another = another};
+                        .another = another,
+                        .rounds = o->bf16};
     b->packs = &b->own_packs;
     b->deferral = &b->own_deferral;
+    b->options = *o;
+    b->options.threads = o->threads > 0 ? o->threads : threads_default();
+    b->unit = backend_cpu_bf16();
     int code = choose_isa(&b->simd, err);
-    if (code == 0) code = start(b, threads > 0 ? threads : threads_default(), err);
+    if (code == 0 && o->bf16 && b->unit == BF16_NONE)
+        code = fail(err, DRPO_E_INPUT, "bfloat16 needs a processor with AVX-512 (and ONEDNN_MAX_CPU_ISA to allow it)");
+    if (code == 0) code = start(b, b->options.threads, err);
     if (code == 0) return &b->base;
     destroy(&b->base);
     return NULL;

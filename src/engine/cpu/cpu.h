@@ -1,4 +1,5 @@
-/* The cpu backend: float32, oneDNN for convolutions and matrix products, the kernels of simd/ for the rest.
+/* The cpu backend: float32 but for products that round (bf16.c), oneDNN for convolutions and matrix products, the
+ * kernels of simd/ for the rest.
  *
  * Each op_*.c prepares one family of nodes: it chooses primitives or loop bounds once, and its run() only computes. */
 #ifndef DRPO_ENGINE_CPU_CPU_H
@@ -24,6 +25,8 @@ typedef struct Deferral {
 typedef struct CpuBackend {
     Backend base;
     int threads;
+    CpuOptions options;
+    Bf16Unit unit;
     SimdKernels simd;
     dnnl_engine_t engine;
     dnnl_stream_t stream;
@@ -70,8 +73,10 @@ static inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /* layout NULL: plain row-major float32, which costs nothing where the file is float32 already. */
 int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pack **out, Error *err);
+/* Plain row-major bfloat16, which costs nothing where the file has that. */
+int pack_get_bf16(CpuBackend *b, const Param *p, Pack **out, Error *err);
 /* Layouts of our own: `make` writes the values, at once or when the backend commits. */
-typedef enum PackKind { PACK_PLAIN, PACK_LAYOUT, PACK_WINOGRAD, PACK_WINOGRAD_DX } PackKind;
+typedef enum PackKind { PACK_PLAIN, PACK_LAYOUT, PACK_BF16, PACK_WINOGRAD, PACK_WINOGRAD_DX } PackKind;
 int pack_get_made(CpuBackend *b, const Param *p, PackKind kind, size_t bytes,
                   int (*make)(void *user, float *data, Error *err), void *user, Pack **out, Error *err);
 int pack_fill_all(CpuBackend *b, Error *err); /* of those that were deferred */
@@ -124,6 +129,14 @@ int dnnl_op_attributes(dnnl_primitive_attr_t *out, float alpha, const_dnnl_memor
                        Act act, Error *err);
 dnnl_memory_desc_t dnnl_layout(int rank, const int64_t *dims,
                                dnnl_format_tag_t tag); /* float32; NULL when out of memory */
+dnnl_memory_desc_t dnnl_layout_of(dnnl_data_type_t type, int rank, const int64_t *dims, dnnl_format_tag_t tag);
+
+/* ---- products in bfloat16 (bf16.c) ---- */
+/* The node is a layer (not a gradient of weights) whose weight, input 1, is rounded, and so is what it multiplies. */
+bool cpu_rounds(const CpuBackend *b, const Node *n);
+/* Adds a call that writes input `i`, [count] floats, as bfloat16 into the workspace at *offset. */
+int dnnl_op_round(DnnlOp *op, int i, int64_t count, size_t *offset, Error *err);
+void bf16_from_floats(const float *from, size_t n, uint16_t *to);
 
 /* 3x3 convolutions by Winograd's method, forward and DX (op_winograd.c) */
 bool cpu_winograd_fits(const CpuBackend *b, const Node *n);

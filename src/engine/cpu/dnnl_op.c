@@ -10,11 +10,15 @@ int dnnl_failed(dnnl_status_t status, const char *what, Error *err) {
     return fail(err, DRPO_E_INTERNAL, "oneDNN refused %s (status %d)", what, (int)status);
 }
 
-dnnl_memory_desc_t dnnl_layout(int rank, const int64_t *dims, dnnl_format_tag_t tag) {
+dnnl_memory_desc_t dnnl_layout_of(dnnl_data_type_t type, int rank, const int64_t *dims, dnnl_format_tag_t tag) {
     dnnl_memory_desc_t md = NULL;
     dnnl_dims_t size = {0};
     for (int i = 0; i < rank; i++) size[i] = dims[i];
-    return dnnl_memory_desc_create_with_tag(&md, rank, size, dnnl_f32, tag) ? NULL : md;
+    return dnnl_memory_desc_create_with_tag(&md, rank, size, type, tag) ? NULL : md;
+}
+
+dnnl_memory_desc_t dnnl_layout(int rank, const int64_t *dims, dnnl_format_tag_t tag) {
+    return dnnl_layout_of(dnnl_f32, rank, dims, tag);
 }
 
 static int run_calls(const Kernel *k, void *out, void *const *in, void *workspace) {

@@ -4,7 +4,8 @@
  * A transformed weight takes four times its memory. Small frozen ones are transformed once and shared; large ones on
  * every run, slice by slice of output channels, straight from the file's values: that costs little beside the products
  * of many tiles, and no packed copy exists at all. Where there are few tiles, oneDNN's direct convolution is used
- * instead. */
+ * instead, and everywhere with CpuOptions.exact. A weight that is rounded (bf16.c) is kept as it is here, but where AMX
+ * makes the direct convolution of bfloat16 the fastest. */
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,7 +176,7 @@ bool cpu_winograd_fits(const CpuBackend *b, const Node *n) {
     Shape w = n->in[1]->shape, y = n->shape;
     int64_t tiles = y.dim[0] * ((y.dim[2] + 3) / 4) * ((y.dim[3] + 3) / 4);
     int64_t bytes = 36 * (int64_t)sizeof(float) * w.dim[0] * w.dim[1];
-    (void)b;
+    if (b->options.exact || (b->unit == BF16_TILES && cpu_rounds(b, n))) return false;
     return fits(w, &n->attr) && (tiles >= LEAST_TILES || (bytes <= CACHED_BYTES && !n->in[1]->param->trainable));
 }
 

@@ -1,7 +1,8 @@
 /* Packed weights: one copy per (parameter, layout), however many graphs use it. Memory for it is reserved when it is
  * asked for first, and filled at once or, when the backend defers, all together.
  *
- * A file's f16 or bf16 values become float32 on the way. Trainable parameters are never packed: their values change. */
+ * A file's f16 or bf16 values become float32 on the way, or bfloat16 where products round. Trainable parameters are
+ * never packed: their values change. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +37,17 @@ static Pack *find(const CpuBackend *b, const Param *p, PackKind kind, const_dnnl
 
 static int out_of_memory(const Param *p, Error *err) {
     return fail(err, DRPO_E_MEMORY, "out of memory for weight '%s'", p->name ? p->name : "(unnamed)");
+}
+
+static void fill_bf16(const CpuBackend *b, const Param *p, uint16_t *to) {
+    enum { CHUNK = 4096 };
+    float values[CHUNK];
+    size_t n = (size_t)shape_count(p->shape);
+    for (size_t at = 0; at < n; at += CHUNK) {
+        size_t some = n - at < CHUNK ? n - at : CHUNK;
+        cpu_read_weight(b, p, at, some, values);
+        bf16_from_floats(values, some, to + at);
+    }
 }
 
 static float *plain_copy(const CpuBackend *b, const Param *p) {
@@ -99,6 +111,8 @@ static int fill(CpuBackend *b, Pack *pack, Error *err) {
         cpu_read_weight(b, p, 0, (size_t)shape_count(p->shape), pack->data);
     else if (pack->kind == PACK_LAYOUT)
         code = fill_packed(b, pack, err);
+    else if (pack->kind == PACK_BF16)
+        fill_bf16(b, p, pack->data);
     else
         code = pack->make(pack->user, pack->data, err);
     pack->empty = code < 0;
@@ -116,7 +130,7 @@ static Pack *pack_new(const Param *p, PackKind kind, size_t bytes) {
     Pack *pack = calloc(1, sizeof *pack);
     if (!pack) return NULL;
     *pack = (Pack){.param = p, .kind = kind, .source = p->data, .bytes = bytes};
-    if (bytes == 0) { /* only plain ones */
+    if (bytes == 0) { /* only PACK_PLAIN and PACK_BF16 */
         pack->data = (void *)(uintptr_t)p->data;
         return pack;
     }
@@ -158,6 +172,14 @@ int pack_get(CpuBackend *b, const Param *p, const_dnnl_memory_desc_t layout, Pac
         discard(pack);
         return out_of_memory(p, err);
     }
+    return finish(b, pack, out, err);
+}
+
+int pack_get_bf16(CpuBackend *b, const Param *p, Pack **out, Error *err) {
+    if (found(b, p, PACK_BF16, NULL, out)) return 0;
+    bool there = p->dtype == DT_BF16 && (uintptr_t)p->data % sizeof(uint16_t) == 0;
+    Pack *pack = pack_new(p, PACK_BF16, there ? 0 : aligned((size_t)shape_count(p->shape) * sizeof(uint16_t)));
+    if (!pack) return out_of_memory(p, err);
     return finish(b, pack, out, err);
 }
 
