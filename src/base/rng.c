@@ -72,6 +72,16 @@ void rng_uniform(RngKey key, float lo, float hi, float *out, size_t n) {
     }
 }
 
+void rng_words(RngKey key, uint64_t block, uint32_t *out, size_t n) {
+    uint32_t pair[2], words[4];
+    stream_key(key, block, pair);
+    for (size_t i = 0; i < n; i += 4, block++) {
+        if (i && (uint32_t)block == 0) stream_key(key, block, pair);
+        key_block(key, pair, (uint32_t)block, words);
+        for (size_t j = i; j < n && j < i + 4; j++) out[j] = words[j - i];
+    }
+}
+
 uint64_t rng_bits(RngKey key, uint64_t index) {
     uint32_t pair[2], words[4];
     uint64_t block = index / 2;

@@ -21,6 +21,7 @@ enum {
     RNG_METHOD = 7,
     RNG_FEATURE = 8,
     RNG_TICKET = 9,
+    RNG_DROPOUT = 10,
     RNG_TEST = 99
 };
 
@@ -31,8 +32,10 @@ typedef struct RngKey {
 
 void rng_normal(RngKey key, float *out, size_t n);                      /* N(0,1) */
 void rng_uniform(RngKey key, float lo, float hi, float *out, size_t n); /* [lo,hi) */
-uint64_t rng_bits(RngKey key, uint64_t index);                          /* the index-th 64-bit word of the key */
-size_t rng_below(RngKey key, uint64_t index, size_t n);                 /* integer in [0,n) */
+/* Philox blocks `block`, block + 1, ... of the key, four words each. */
+void rng_words(RngKey key, uint64_t block, uint32_t *out, size_t n);
+uint64_t rng_bits(RngKey key, uint64_t index);          /* the index-th 64-bit word of the key */
+size_t rng_below(RngKey key, uint64_t index, size_t n); /* integer in [0,n) */
 
 typedef struct Mt19937 {
     uint32_t state[624];

@@ -100,6 +100,10 @@ Value slice(Graph *g, Value x, int axis, int64_t start, int64_t length) {
     return append1(g, OP_SLICE, (Attr){.axis = axis, .start = start}, x, s);
 }
 
+Value dropout(Graph *g, Value x, Value keys, float p, int layer) {
+    return append2(g, OP_DROPOUT, (Attr){.alpha = p, .start = layer}, x, keys);
+}
+
 Value embed(Graph *g, Value ids, Value table) { return append2(g, OP_EMBED, (Attr){0}, ids, table); }
 Value upsample2x(Graph *g, Value x) { return append1(g, OP_UPSAMPLE2X, (Attr){0}, x, (Shape){0}); }
 

@@ -90,7 +90,7 @@ static void describe(const Node *n, char *text, size_t size) {
     if (used < size) snprintf(text + used, size - used, ")");
 }
 
-/* Every real value is float32 to the graph; integers only name rows of a table. */
+/* Every real value is float32 to the graph; integers name rows of a table or random numbers. */
 static bool inputs_fit(Graph *g, const Node *n) {
     const OpInfo *info = op_info(n->op);
     if (n->n_in < info->fewest || n->n_in > info->most) {
@@ -103,7 +103,7 @@ static bool inputs_fit(Graph *g, const Node *n) {
             graph_mistake(g, "%s: input %d is missing", info->name, i);
             return false;
         }
-        bool ids = (n->op == OP_EMBED || n->op == OP_EMBED_GRAD) && i == 0;
+        bool ids = ((n->op == OP_EMBED || n->op == OP_EMBED_GRAD) && i == 0) || (n->op == OP_DROPOUT && i == 1);
         bool convolution_weight = i == 1 && (n->op == OP_CONV2D || n->op == OP_CONV2D_DX);
         const char *name = n->in[i]->name ? n->in[i]->name : "?";
         if (ids != (n->in[i]->dtype == DT_I32)) {

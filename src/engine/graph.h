@@ -40,10 +40,11 @@ typedef struct Attr {
     Pad pad;     /* likewise */
     int groups;  /* GROUP_NORM: groups; ATTENTION: heads */
     float eps;   /* norms, POOL_STD */
-    float alpha; /* AFFINE: alpha x + beta; LINEAR, MATMUL: factor on the product; ATTENTION: factor on q.k */
+    float alpha; /* AFFINE: alpha x + beta; LINEAR, MATMUL: factor on the product; ATTENTION: factor on q.k; DROPOUT:
+                    p */
     float beta;
     int axis;              /* CONCAT, SLICE, PAD_AXIS */
-    int64_t start;         /* SLICE, PAD_AXIS: first index; PART: first element */
+    int64_t start;         /* SLICE, PAD_AXIS: first index; PART: first element; DROPOUT: number of the layer */
     bool trans_a, trans_b; /* MATMUL */
     bool causal;           /* ATTENTION */
     bool floor;            /* POOL_STD: sqrt(max(var, eps)) instead of sqrt(max(var,0) + eps) */
@@ -91,6 +92,12 @@ Value affine(Graph *g, Value x, float alpha, float beta); /* alpha x + beta */
 Value act(Graph *g, Value x, Act kind);
 static inline Value silu(Graph *g, Value x) { return act(g, x, ACT_SILU); }
 Value geglu(Graph *g, Value x); /* [..., 2C] -> [..., C]: first half times gelu(second half) */
+
+/* Inverted dropout of x [N,...], rank 2-3: each value is 0 with probability p, else x / (1 - p). Which, follows from
+ * the row's key and the number of the layer alone. keys I32 [N, DROPOUT_KEY]: 1 (0: x passes unchanged), low and high
+ * half of the seed, step, prompt, candidate. */
+enum { DROPOUT_KEY = 6 };
+Value dropout(Graph *g, Value x, Value keys, float p, int layer);
 
 /* ---- products ---- */
 Value linear(Graph *g, Value x, Value w, Value b); /* x [..., in], w [out,in], b [out] or NULL -> [..., out] */

@@ -181,6 +181,17 @@ bool shape_embed(Node *n, Shape target, char reason[REASON]) {
     return true;
 }
 
+bool shape_dropout(Node *n, Shape target, char reason[REASON]) {
+    (void)target;
+    n->shape = n->in[0]->shape;
+    if (n->shape.rank != 2 && n->shape.rank != 3) return refuse(reason, "x must have rank 2 or 3");
+    if (!rank_is(n, 1, 2, reason)) return false;
+    if (!shape_equal(n->in[1]->shape, shape2(n->shape.dim[0], DROPOUT_KEY)))
+        return refuse(reason, "there must be one key of %d numbers to a row", DROPOUT_KEY);
+    if (!(n->attr.alpha >= 0 && n->attr.alpha < 1)) return refuse(reason, "the rate must be at least 0 and below 1");
+    return true;
+}
+
 bool shape_upsample(Node *n, Shape target, char reason[REASON]) {
     (void)target;
     if (!rank_is(n, 0, 4, reason)) return false;

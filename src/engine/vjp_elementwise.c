@@ -2,6 +2,7 @@
  *
  *     y = a + b        da = dy                      y = alpha x + beta   dx = alpha dy
  *     y = a * b        da = dy * b                  y = f(x)             dx = f'(x) dy
+ *     y = m x / (1-p)  dx = m dy / (1-p)
  *
  * where a was broadcast, its gradient is summed back to a's shape. */
 #include "engine/vjp.h"
@@ -33,6 +34,11 @@ void vjp_act(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {
 
 void vjp_geglu(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {
     if (need[0]) dx[0] = vjp_append(g, OP_GEGLU_GRAD, n->attr, n->in[0]->shape, 2, n->in[0], dy);
+}
+
+/* The same mask once more. */
+void vjp_dropout(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {
+    if (need[0]) dx[0] = vjp_append(g, OP_DROPOUT, n->attr, (Shape){0}, 2, dy, n->in[1]);
 }
 
 void vjp_sum_to(Graph *g, Node *n, Value dy, const bool *need, Value *dx) {

@@ -1,5 +1,5 @@
 /* Layers: a weight's name and a shape in, a graph node out. Linear layers get their LoRA here and nowhere else:
- * y = W x + b + (alpha/r) B A x. Every network of the update is made of these four. */
+ * y = W x + b + (alpha/r) B A drop(x). Every network of the update is made of these four. */
 #include "model/build.h"
 
 #include <stdarg.h>
@@ -30,9 +30,19 @@ static void register_linear(Build *b, const char *module, int64_t in, int64_t ou
     if (code < 0) graph_mistake(b->g, "%s", err.text);
 }
 
+/* m x / (1 - p). A layer whose input the candidates share has one mask for all of them. */
+static Value dropped(Build *b, Value x, const LoraPair *pair) {
+    const bool shared = x->shape.rank == 2 || x == b->text;
+    Value *keys = shared ? &b->shared : &b->keys;
+    if (!*keys)
+        *keys = input(b->g, shared ? "shared keys" : "keys", DT_I32, shape2(shared ? 1 : x->shape.dim[0], DROPOUT_KEY));
+    return dropout(b->g, x, *keys, b->dropout, (int)(pair - b->adapter->pair));
+}
+
 /* scale B (A x): the rank comes first, so the detour costs r (in + out) instead of in out. */
 static Value lora_branch(Build *b, Value x, LoraPair *pair) {
     Graph *g = b->g;
+    if (b->dropout > 0) x = dropped(b, x, pair);
     Value low = linear(g, x, param(g, &pair->a), NULL);
     return affine(g, linear(g, low, param(g, &pair->b), NULL), pair->scale, 0);
 }

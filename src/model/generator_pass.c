@@ -16,6 +16,8 @@ struct GeneratorPass {
     GeneratorPassOptions options;
     int n_features;
     Value noise, time, latents;
+    Value keys, shared;  /* of dropout masks: of candidates, of what they share; NULL: nothing is dropped */
+    int32_t *key_values; /* [batch, DROPOUT_KEY] */
     TextInputs text;
     Value *feature, *seed; /* [n_features] */
     Value *grad;           /* [lora_leaves]; NULL where nothing depends on it */
@@ -32,21 +34,27 @@ static Value clean_latents(GeneratorPass *g, const Pipeline *p, Value eps) {
 /* Inputs, UNet, x0 and features; everything before autodiff. */
 static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
     const GeneratorPassOptions *o = &g->options;
+    const float dropout = o->backward ? o->adapter->dropout : 0;
     Build build = {.g = g->graph,
                    .weights = o->adapter && o->adapter->full ? o->adapter->full : p->unet_weights,
                    .adapter = o->adapter,
-                   .apart = g->backend->rounds};
+                   .apart = g->backend->rounds || dropout > 0,
+                   .dropout = dropout};
     const OneStep *one = o->released_x0 ? &p->released : &p->stock;
     int time_width = p->unet.channels[0];
     g->noise = input(g->graph, "noise", DT_F32, shape4(o->batch, p->unet.in_channels, o->height, o->width));
     g->time = input(g->graph, "time", DT_F32, shape2(1, time_width));
     g->time_values = arena_alloc(g->arena, (size_t)time_width * sizeof(float));
-    if (!g->time_values) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
+    g->key_values = arena_alloc(g->arena, (size_t)o->batch * DROPOUT_KEY * sizeof(int32_t));
+    if (!g->time_values || !g->key_values) return fail(err, DRPO_E_MEMORY, "generator: out of memory");
     timestep_embedding(one->timestep, time_width, p->unet.flip_sin_to_cos, (float)p->unet.freq_shift, g->time_values);
 
     TRY(text_inputs_append(g->graph, p, o->height * p->factor, o->width * p->factor, &g->text, err));
+    build.text = g->text.text;
     Value scaled = affine(g->graph, g->noise, one->input_scale, 0);
     Value eps = unet_build(&build, &p->unet, scaled, g->time, g->text.text, g->text.added);
+    g->keys = build.keys;
+    g->shared = build.shared;
     g->latents = output(g->graph, clean_latents(g, p, eps), "latents");
     TRY(graph_check(g->graph, err));
     if (!o->features) return 0;
@@ -168,7 +176,31 @@ static void write_padded(GeneratorPass *g, Value node, const float *rows, size_t
     plan_write(g->plan, node, g->staging);
 }
 
+bool generator_pass_drops(const GeneratorPass *g) { return g->keys || g->shared; }
+
+static void write_key(int32_t out[DROPOUT_KEY], const RngKey *key, uint32_t candidate) {
+    const uint32_t words[DROPOUT_KEY] = {key != NULL,         key ? (uint32_t)key->seed : 0, key ? key->seed >> 32 : 0,
+                                         key ? key->step : 0, key ? key->prompt : 0,         candidate};
+    memcpy(out, words, sizeof words);
+}
+
+/* key NULL: nothing is dropped. Padding repeats what the last candidate has. */
+static void write_keys(GeneratorPass *g, const RngKey *key, int count) {
+    const uint32_t first = key ? key->candidate : 0;
+    for (int i = 0; i < g->options.batch; i++)
+        write_key(g->key_values + i * DROPOUT_KEY, key, first + (uint32_t)(i < count ? i : count - 1));
+    if (g->keys) plan_write(g->plan, g->keys, g->key_values);
+    write_key(g->key_values, key, UINT32_MAX);
+    if (g->shared) plan_write(g->plan, g->shared, g->key_values);
+}
+
 int generator_pass_forward(GeneratorPass *g, const float *text, const float *noise, int count, Error *err) {
+    return generator_pass_forward_dropped(g, text, noise, NULL, count, err);
+}
+
+int generator_pass_forward_dropped(GeneratorPass *g, const float *text, const float *noise, const RngKey *first,
+                                   int count, Error *err) {
+    write_keys(g, first, count);
     plan_write(g->plan, g->time, g->time_values);
     text_inputs_write(g->plan, &g->text, text);
     write_padded(g, g->noise, noise, g->image_count, count, false);

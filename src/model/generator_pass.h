@@ -39,6 +39,11 @@ int generator_pass_feature(const GeneratorPass *g, int i, int *tokens,
 /* noise [count,C,h,w], text of one prompt (text_encoders.h: states, pooled); count <= batch (the rest of the batch is
  * padding). */
 int generator_pass_forward(GeneratorPass *g, const float *text, const float *noise, int count, Error *err);
+/* Dropout (Adapter.dropout) exists in passes with `backward` alone, and acts only in a forward half run by this: masks
+ * follow from the seed, step and prompt of `first`, its candidate plus i, and the layer. NULL: nothing is dropped. */
+bool generator_pass_drops(const GeneratorPass *g);
+int generator_pass_forward_dropped(GeneratorPass *g, const float *text, const float *noise, const RngKey *first,
+                                   int count, Error *err);
 void generator_pass_latents(GeneratorPass *g, float *latents, int count);          /* [count,C,h,w] */
 void generator_pass_features(GeneratorPass *g, int i, float *features, int count); /* [count,tokens,dim] */
 /* After forward on the same candidates: seeds[i] [count,tokens,dim]; adds to grad [adapter->count]. */

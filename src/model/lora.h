@@ -28,6 +28,7 @@ typedef struct Adapter {
     float *values;        /* all A and B, contiguous */
     size_t count;         /* floats in values */
     struct Weights *full; /* all weights are trained, there are no pairs (full_weights.h); NULL: LoRA */
+    float dropout;        /* of what enters a pair, in the pass that is differentiated; 0: none */
 } Adapter;
 
 /* What training changes: one parameter and where its values begin. */

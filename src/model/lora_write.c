@@ -109,7 +109,7 @@ static json_t *peft_settings(const Writer *w, const char *prefix) {
                  {"inference_mode", json_true()},
                  {"init_lora_weights", json_true()},
                  {"lora_alpha", number((double)a->alpha)},
-                 {"lora_dropout", json_real(0)},
+                 {"lora_dropout", json_real(round(1e6 * (double)a->dropout) / 1e6)},
                  {"modules_to_save", json_null()},
                  {"peft_type", json_string("LORA")},
                  {"r", json_integer(a->rank)},

@@ -13,6 +13,7 @@ int adapter_create(Pipeline *p, const Config *c, Adapter **out, Error *err) {
     const char *targets = config_text(c, OPT_LORA_TARGETS);
     Adapter *a = lora_new((int)config_int(c, OPT_LORA_RANK), (float)config_float(c, OPT_LORA_ALPHA), targets, err);
     if (!a) return err->code;
+    a->dropout = (float)config_float(c, OPT_LORA_DROPOUT);
     int code = pipeline_register(p, a, NULL, err);
     if (code == 0 && a->n_pair == 0)
         code =

@@ -34,6 +34,8 @@ static int check_update(const Config *c, Error *err) {
     int radii = config_count(c, OPT_RADII);
     if (radii < 1 || radii > MAX_RADII)
         return fail(err, DRPO_E_USAGE, "--radii: %d numbers, there must be 1 to %d", radii, MAX_RADII);
+    if (config_choice(c, OPT_TRAINED) == 1 && config_float(c, OPT_LORA_DROPOUT) > 0)
+        return fail(err, DRPO_E_USAGE, "--lora-dropout has no part in --train full, which has no LoRA");
     if (config_count(c, OPT_LORA_TARGETS) == 0) return fail(err, DRPO_E_USAGE, "--lora-targets names no layer");
     if (config_float(c, OPT_W_POS) == 0 && config_float(c, OPT_W_NEG) == 0)
         return fail(err, DRPO_E_USAGE, "--w-pos and --w-neg are both 0: nothing would be learnt");

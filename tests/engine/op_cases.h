@@ -160,6 +160,16 @@ static inline Value case_embed(CaseGraph *c) {
     return embed(c->g, c->ids, case_param(c, c->row->b, 1, 0));
 }
 
+/* Rows 0, 2, 4, ... are dropped from, the others pass. */
+static inline Value case_dropout(CaseGraph *c) {
+    const int64_t rows = c->row->a.dim[0];
+    c->ids = input(c->g, "keys", DT_I32, shape2(rows, DROPOUT_KEY));
+    c->id_values = arena_alloc(graph_arena(c->g), (size_t)(rows * DROPOUT_KEY) * sizeof *c->id_values);
+    for (int i = 0; c->id_values && i < rows * DROPOUT_KEY; i++)
+        c->id_values[i] = i % DROPOUT_KEY ? i * 1000003 : i / DROPOUT_KEY % 2 == 0;
+    return dropout(c->g, case_input(c, c->row->a), c->ids, c->row->attr.alpha, (int)c->row->attr.start);
+}
+
 static inline Value case_upsample(CaseGraph *c) { return upsample2x(c->g, case_input(c, c->row->a)); }
 static inline Value case_sum_to(CaseGraph *c) { return sum_to(c->g, case_input(c, c->row->a), c->row->b); }
 static inline Value case_broadcast_to(CaseGraph *c) { return broadcast_to(c->g, case_input(c, c->row->a), c->row->b); }
@@ -218,6 +228,10 @@ static const OpCase op_cases[] = {
     {"gelu tanh", case_act, .a = S1(257), .attr = {.act = ACT_GELU_TANH}},
     {"geglu", case_geglu, .a = S3(2, 5, 26)},
     {"geglu rank 2", case_geglu, .a = S2(3, 34)},
+    {"dropout", case_dropout, .a = S3(3, 5, 7), .attr = {.alpha = 0.4f, .start = 5}},
+    {"dropout rank 2", case_dropout, .a = S2(2, 33), .attr = {.alpha = 0.1f}},
+    {"dropout of nothing", case_dropout, .a = S2(1, 9), .attr = {.alpha = 0}},
+    {"dropout long rows", case_dropout, .a = S3(2, 100, 97), .attr = {.alpha = 0.25f, .start = 1}, .slow = true},
     /* products */
     {"linear", case_linear, .a = S2(5, 7), .b = S2(9, 7), .attr = {.alpha = 1}},
     {"linear tokens, no bias", case_linear, .a = S3(2, 5, 16), .b = S2(24, 16), .attr = {.alpha = 1}, .no_bias = true},

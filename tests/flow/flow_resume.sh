@@ -2,12 +2,13 @@
 # 2N updates straight are the same bytes as N, resume, N: adapter, moments, records.
 . "$(dirname "$0")/common.sh"
 
-expect 0 train --out straight --steps 4 --checkpoint-every 2 --eval-every 2
+expect 0 train --out straight --steps 4 --checkpoint-every 2 --eval-every 2 --lora-dropout 0.2
 [ "$(wc -l <straight/metrics.jsonl)" -eq 4 ] || broken "metrics.jsonl has not one line per update"
 [ -s straight/eval-000002.png ] || broken "no grid at step 2"
 [ "$(wc -l <straight/eval.jsonl)" -eq 3 ] || broken "eval.jsonl has not the evaluations at 0, 2 and 4"
 
-expect 0 train --out halves --steps 2 --checkpoint-every 2 --eval-every 2
+expect 0 train --out halves --steps 2 --checkpoint-every 2 --eval-every 2 --lora-dropout 0.2
+grep -q '"lora_dropout": 0.2' halves/final/adapter_config.json || broken "adapter_config.json does not know the dropout"
 expect 0 "$DRPO" train --resume latest --out halves --steps 4 --threads 1
 same_run straight halves
 

@@ -38,6 +38,7 @@ static Prepare *const prepare_table[OP_COUNT] = {
     [OP_CONCAT] = cpu_concat,
     [OP_SLICE] = cpu_slice,
     [OP_PAD_AXIS] = cpu_pad_axis,
+    [OP_DROPOUT] = cpu_dropout,
     [OP_EMBED] = cpu_embed,
     [OP_EMBED_GRAD] = cpu_embed_grad,
     [OP_UPSAMPLE2X] = cpu_upsample,

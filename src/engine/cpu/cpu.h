@@ -37,6 +37,7 @@ typedef struct CpuBackend {
 
 typedef int Prepare(CpuBackend *b, const Node *n, Kernel *k, Error *err);
 Prepare cpu_add, cpu_mul, cpu_affine, cpu_act, cpu_act_grad, cpu_geglu, cpu_geglu_grad; /* op_elementwise.c */
+Prepare cpu_dropout;                                                                    /* op_dropout.c */
 Prepare cpu_linear, cpu_linear_dx, cpu_linear_dw, cpu_matmul;                           /* op_product.c */
 Prepare cpu_conv2d, cpu_conv2d_dx, cpu_conv2d_dw;                                       /* op_conv2d.c */
 Prepare cpu_attention, cpu_attention_grad;                                              /* op_attention.c */

@@ -44,6 +44,7 @@ static RefKernel *const kernel_of[OP_COUNT] = {
     [OP_CONCAT] = ref_concat,
     [OP_SLICE] = ref_slice,
     [OP_PAD_AXIS] = ref_pad_axis,
+    [OP_DROPOUT] = ref_dropout,
     [OP_EMBED] = ref_embed,
     [OP_EMBED_GRAD] = ref_embed_grad,
     [OP_UPSAMPLE2X] = ref_upsample2x,

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/rng.h"
+
 View4 view4(const Node *n, double *data) {
     View4 v = {.data = data, .dim = {1, 1, 1, 1}};
     int missing = 4 - n->shape.rank;
@@ -40,6 +42,21 @@ void ref_mul(const Node *n, double *out, double *const *in) {
 void ref_affine(const Node *n, double *out, double *const *in) {
     for (int64_t i = 0; i < shape_count(n->shape); i++)
         out[i] = (double)n->attr.alpha * in[0][i] + (double)n->attr.beta;
+}
+
+void ref_dropout(const Node *n, double *out, double *const *in) {
+    const int32_t *keys = (const int32_t *)(const void *)in[1];
+    const double p = (double)n->attr.alpha;
+    const int64_t rows = n->shape.dim[0], width = shape_count(n->shape) / rows;
+    for (int64_t i = 0; i < rows * width; i++) {
+        const uint32_t *k = (const uint32_t *)keys + i / width * DROPOUT_KEY;
+        const RngKey key = {(uint64_t)k[2] << 32 | k[1], RNG_DROPOUT, k[3], k[4], k[5]};
+        const uint64_t at = (uint64_t)(i % width);
+        uint32_t word[4];
+        rng_words(key, ((uint64_t)n->attr.start << 32) + at / 4, word, 4);
+        const bool gone = (double)word[at % 4] < p * 0x1p32;
+        out[i] = k[0] == 0 ? in[0][i] : gone ? 0 : in[0][i] / (1 - p);
+    }
 }
 
 static double sigmoid(double x) { return 1 / (1 + exp(-x)); }

@@ -7,7 +7,7 @@
 
 typedef void RefKernel(const Node *n, double *out, double *const *in);
 
-RefKernel ref_add, ref_mul, ref_affine, ref_act, ref_act_grad, ref_geglu, ref_geglu_grad;
+RefKernel ref_add, ref_mul, ref_affine, ref_act, ref_act_grad, ref_geglu, ref_geglu_grad, ref_dropout;
 RefKernel ref_linear, ref_linear_dx, ref_linear_dw, ref_matmul;
 RefKernel ref_conv2d, ref_conv2d_dx, ref_conv2d_dw;
 RefKernel ref_attention, ref_attention_grad;
