@@ -21,6 +21,7 @@ static const struct {
     {"export", DRPO_EXPORT, "write an adapter for another program"},
     {"compare", DRPO_COMPARE, "train and judge several methods alike"},
     {"sweep", DRPO_SWEEP, "train and judge several values of options alike"},
+    {"pretrain", DRPO_PRETRAIN, "make a generator of the embedded size from rendered scenes"},
     {"replay", DRPO_REPLAY, "check what a run chose from its scores"},
     {"plan", DRPO_PLAN, "print memory and chunking of a run"},
     {"inspect", DRPO_INSPECT, "say what a file or folder holds"},

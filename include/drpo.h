@@ -66,6 +66,7 @@ typedef enum drpo_verb {
     DRPO_REPLAY,
     DRPO_COMPARE,
     DRPO_SWEEP,
+    DRPO_PRETRAIN,
     DRPO_VERBS
 } drpo_verb;
 

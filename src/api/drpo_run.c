@@ -8,11 +8,12 @@
 typedef int (*Verb)(const Job *job, Error *err);
 
 static const Verb verbs[DRPO_VERBS] = {
-    [DRPO_TRAIN] = verb_train,   [DRPO_SAMPLE] = verb_sample,   [DRPO_SCORE] = verb_score,
-    [DRPO_EVAL] = verb_eval,     [DRPO_INSPECT] = verb_inspect, [DRPO_PLAN] = verb_plan,
-    [DRPO_EXPORT] = verb_export, [DRPO_REPORT] = verb_report,   [DRPO_BENCH] = verb_bench,
-    [DRPO_DOCTOR] = verb_doctor, [DRPO_REWARDS] = verb_rewards, [DRPO_GENEVAL] = verb_geneval,
-    [DRPO_REPLAY] = verb_replay, [DRPO_COMPARE] = verb_compare, [DRPO_SWEEP] = verb_sweep,
+    [DRPO_TRAIN] = verb_train,       [DRPO_SAMPLE] = verb_sample,   [DRPO_SCORE] = verb_score,
+    [DRPO_EVAL] = verb_eval,         [DRPO_INSPECT] = verb_inspect, [DRPO_PLAN] = verb_plan,
+    [DRPO_EXPORT] = verb_export,     [DRPO_REPORT] = verb_report,   [DRPO_BENCH] = verb_bench,
+    [DRPO_DOCTOR] = verb_doctor,     [DRPO_REWARDS] = verb_rewards, [DRPO_GENEVAL] = verb_geneval,
+    [DRPO_REPLAY] = verb_replay,     [DRPO_COMPARE] = verb_compare, [DRPO_SWEEP] = verb_sweep,
+    [DRPO_PRETRAIN] = verb_pretrain,
 };
 
 static void forward_line(void *user, int level, const char *text) {

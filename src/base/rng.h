@@ -22,6 +22,7 @@ enum {
     RNG_FEATURE = 8,
     RNG_TICKET = 9,
     RNG_DROPOUT = 10,
+    RNG_START = 11,
     RNG_TEST = 99
 };
 

@@ -64,12 +64,37 @@ static void leave_moving(const Candidates *c, FeatureSet *latents) {
     for (size_t j = 0; j < (size_t)c->count * width; j++) latents->grad[j] *= moves[j / width] ? factor : 0;
 }
 
+/* The reference term alone: attracted by the reference, each sample repelled by the others. */
+static int reference_gradient(FeatureSet *f, int count, const DriftOptions *o, int threads, DriftResult *ref,
+                              Error *err) {
+    const size_t rows = (size_t)count * (size_t)f->tokens, n = rows * (size_t)f->dim;
+    const DriftInput in = {.x = f->policy,
+                           .pos = f->reference,
+                           .neg = f->policy,
+                           .n = rows,
+                           .p = rows,
+                           .m = rows,
+                           .d = (size_t)f->dim,
+                           .w_pos = o->w_ref,
+                           .w_neg = o->w_ref_neg,
+                           .radii = o->radii,
+                           .n_radii = o->n_radii,
+                           .kernel = o->kernel,
+                           .mask_negative_self = true,
+                           .mask_positive_self = o->mask_reference};
+    if (o->lambda_ref > 0) TRY(drift_field(&in, threads, NULL, f->grad, ref, err));
+    for (size_t j = 0; j < n; j++) f->grad[j] = o->lambda_ref > 0 ? o->lambda_ref * f->grad[j] : 0;
+    return 0;
+}
+
 /* One feature key: drift, then what is asked for beside it. */
 static int key_gradient(const LossOptions *o, const Candidates *c, int count, const double *y, FeatureSet *f,
                         float share, StepStats *stats, double *scale, Error *err) {
     const KeepOptions *keep = &o->learn.keep;
     DriftResult pref = {0}, ref = {0};
-    if (o->learn.soft.objective == OBJECTIVE_BINARY)
+    if (o->scenes)
+        TRY(reference_gradient(f, count, &o->drift, o->threads, &ref, err));
+    else if (o->learn.soft.objective == OBJECTIVE_BINARY)
         TRY(drift_feature(f, count, &c->selection, &o->drift, o->threads, &pref, &ref, err));
     else
         TRY(drift_soft(f, count, y, &o->learn.soft, &o->drift, o->threads, &pref, err));
@@ -79,7 +104,7 @@ static int key_gradient(const LossOptions *o, const Candidates *c, int count, co
     for (size_t j = 0; share != 1 && j < n; j++) f->grad[j] *= share;
     stats->pref_loss += share * pref.loss;
     stats->ref_loss += share * ref.loss;
-    *scale += pref.scale;
+    *scale += o->scenes ? ref.scale : pref.scale;
     return 0;
 }
 

@@ -12,6 +12,7 @@ typedef struct LossOptions {
     bool mean_keys; /* average over feature keys instead of their sum */
     int threads;
     double vgg_threshold; /* method/vggflow.c */
+    bool scenes;          /* nobody was chosen: the reference, which is given, attracts alone */
 } LossOptions;
 
 /* Whether the frozen reference, or the latents as a feature, have a part in the loss. */

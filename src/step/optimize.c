@@ -4,7 +4,7 @@
  *     w -= rate / (1-b1^t) * m / (sqrt(v) / sqrt(1-b2^t) + eps)
  *
  * In the update: gradient -> optimize. The norm is summed in float64 over fixed blocks, so it does not depend on
- * threads. */
+ * threads. Values that move with a share of the rate count by that share in the norm. */
 #include "step/optimize.h"
 
 #include <math.h>
@@ -37,20 +37,23 @@ float schedule_rate(const Optimizer *o, long step) {
     return (float)(rate * (o->schedule == SCHEDULE_LINEAR ? 1 - done : (1 + cos(M_PI * done)) / 2));
 }
 
-static double squared_norm(const float *grad, size_t count) {
+static float share_of(const Optimizer *o, size_t i) { return o->share ? o->share[i] : 1; }
+
+static double squared_norm(const Optimizer *o, const float *grad) {
+    const size_t count = o->count;
     double part[NORM_BLOCKS] = {0};
     const size_t length = (count + NORM_BLOCKS - 1) / NORM_BLOCKS;
 #pragma omp parallel for schedule(static)
     for (size_t block = 0; block < NORM_BLOCKS; block++)
         for (size_t i = block * length; i < (block + 1) * length && i < count; i++)
-            part[block] += (double)grad[i] * grad[i];
+            part[block] += (double)(grad[i] * share_of(o, i)) * (grad[i] * share_of(o, i));
     double sum = 0;
     for (int block = 0; block < NORM_BLOCKS; block++) sum += part[block];
     return sum;
 }
 
 int optimizer_update(Optimizer *o, float *values, const float *grad, double *norm, Error *err) {
-    const double length = sqrt(squared_norm(grad, o->count));
+    const double length = sqrt(squared_norm(o, grad));
     if (norm) *norm = length;
     if (!isfinite(length))
         return fail(err, DRPO_E_NUMERIC, "the gradient of update %ld is not finite; lower the learning rate", o->step);
@@ -62,10 +65,12 @@ int optimizer_update(Optimizer *o, float *values, const float *grad, double *nor
     const float correction = (float)sqrt(1 - pow(beta2, t));
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < o->count; i++) {
-        const float g = grad[i] * clip;
+        const float g = grad[i] * clip, share = share_of(o, i);
+        if (share == 0) continue;
         o->m[i] += (1 - beta1) * (g - o->m[i]);
         o->v[i] = beta2 * o->v[i] + (1 - beta2) * g * g;
-        values[i] = keep * values[i] - size * o->m[i] / (sqrtf(o->v[i]) / correction + eps);
+        const float kept = share == 1 ? keep : 1 - share * (1 - keep);
+        values[i] = kept * values[i] - share * size * o->m[i] / (sqrtf(o->v[i]) / correction + eps);
     }
     o->step++;
     return 0;

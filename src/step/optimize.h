@@ -13,7 +13,8 @@ typedef struct Optimizer {
     int warmup, total;
     long step; /* updates done */
     size_t count;
-    float *m, *v; /* first and second moments [count] */
+    float *m, *v;       /* first and second moments [count] */
+    const float *share; /* [count] of lr that a value moves with; 0: it stays. NULL: all of it. Not owned */
 } Optimizer;
 
 int optimizer_allocate(Optimizer *o, size_t count, Error *err);

@@ -30,7 +30,7 @@ static int network_options(const Step *s, Builders *b, NetworksOptions *out, Err
                              .height = size,
                              .width = size,
                              .released_x0 = o->released_x0,
-                             .reference = losses_need_reference(&o->drift, &o->learn),
+                             .reference = o->offline.mode != MODE_SCENES && losses_need_reference(&o->drift, &o->learn),
                              .adapter = s->adapter,
                              .features = &b->features,
                              .aside = &b->aside,

@@ -13,6 +13,7 @@
 #include "step/method/method.h"
 #include "step/offline.h"
 #include "step/pools.h"
+#include "step/scenes.h"
 #include "step/select.h"
 #include "step/statistics.h"
 #include "step/step_internal.h"
@@ -42,7 +43,9 @@ static int learn(const Step *s, Worker *w) {
     LatentPass *aside = w->net.aside;
     if (aside && !w->net.given) TRY(look_at_candidates(aside, w->text, c, &w->err));
     if (aside && w->net.reference) TRY(look_at_reference(aside, w->text, c, &w->err));
-    LossOptions losses = {s->options.drift, s->options.learn, s->options.mean_keys, w->threads, s->vgg_threshold};
+    const bool scenes = s->options.offline.mode == MODE_SCENES;
+    LossOptions losses = {s->options.drift, s->options.learn, s->options.mean_keys,
+                          w->threads,       s->vgg_threshold, scenes};
     TRY(losses_gradient(s->maps, &losses, c, &w->stats, &w->err));
     if (aside) TRY(look_back(aside, w->text, c, &w->err));
     phase_end(&clock, PHASE_FEATURES);
@@ -94,7 +97,7 @@ static void count_prompt(const Step *s, Worker *w) {
     if (!c->selection.skip) w->stats.weight = spread ? select_spread(c->score, &c->selection) : 1;
 }
 
-/* Given pictures take the reward's place. */
+/* Given pictures take the reward's place, rendered scenes also the reference's. */
 static int compare(const Step *s, Worker *w) {
     const StepOptions *o = &s->options;
     Candidates *c = &w->candidates;
@@ -102,8 +105,13 @@ static int compare(const Step *s, Worker *w) {
     const OfflinePasses passes = {w->net.encode, w->net.given};
     const bool anchor = feature_maps_is_anchor(s->maps, c->features - 1);
     if (w->net.aside) TRY(look_at_candidates(w->net.aside, w->text, c, &w->err));
-    TRY(offline_look(&passes, &o->offline, w->text, w->prompt, c, &w->err));
     c->selection = (Selection){0};
+    if (o->offline.mode == MODE_SCENES) {
+        const ScenePasses scenes = {w->net.encode, w->net.given};
+        TRY(scenes_reference(&scenes, o->offline.reliable, w->text, w->prompt, c, &w->err));
+    } else {
+        TRY(offline_look(&passes, &o->offline, w->text, w->prompt, c, &w->err));
+    }
     if (o->offline.mode == MODE_OFFLINE_DISTANCE) {
         TRY(offline_score(&o->offline, anchor, c, &w->err));
         TRY(select_candidates(c->score, c->count, o->positives, o->negatives, o->min_spread, &c->selection, &w->err));

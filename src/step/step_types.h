@@ -97,9 +97,13 @@ typedef struct MethodOptions {
     uint64_t seed;                 /* of what a method draws itself */
 } MethodOptions;
 
-/* Where a prompt's attractors and repellers come from: scored candidates, given pictures, or candidates scored by their
- * distance to given pictures (offline.h). */
-typedef enum Mode { MODE_ONLINE, MODE_OFFLINE, MODE_OFFLINE_DISTANCE } Mode;
+/* Where a prompt's attractors and repellers come from: scored candidates, given pictures, candidates scored by their
+ * distance to given pictures (offline.h), or rendered scenes, which take the place of the frozen reference
+ * (scenes.h).
+ */
+typedef enum Mode { MODE_ONLINE, MODE_OFFLINE, MODE_OFFLINE_DISTANCE, MODE_SCENES } Mode;
+
+static inline bool mode_reads_pairs(int mode) { return mode == MODE_OFFLINE || mode == MODE_OFFLINE_DISTANCE; }
 
 typedef enum DistanceScore { DISTANCE_MARGIN, DISTANCE_SEPARATE, DISTANCE_COSINE } DistanceScore;
 typedef struct DistanceOptions {
@@ -116,6 +120,7 @@ typedef struct OfflineOptions {
     DistanceOptions distance;
     float fraction; /* distance: share of the candidates that moves, the best of them */
     bool anchors;   /* distance: given pictures attract and repel beside the selected candidates */
+    bool reliable;  /* scenes: no scene contradicts its caption */
 } OfflineOptions;
 
 /* What is learned from a prompt's candidates; all zero: DrPO as in the paper. */

@@ -23,7 +23,8 @@ enum {
     DOCTOR = 1 << DRPO_DOCTOR,
     REWARDS = 1 << DRPO_REWARDS,
     GENEVAL = 1 << DRPO_GENEVAL,
-    REPLAY = 1 << DRPO_REPLAY
+    REPLAY = 1 << DRPO_REPLAY,
+    PRETRAIN = 1 << DRPO_PRETRAIN
 };
 
 static const OptionInfo table[OPT_COUNT] = {
@@ -37,7 +38,7 @@ static const char *const verb_names[DRPO_VERBS] = {
     [DRPO_TRAIN] = "train",     [DRPO_SAMPLE] = "sample",   [DRPO_SCORE] = "score",     [DRPO_EVAL] = "eval",
     [DRPO_INSPECT] = "inspect", [DRPO_PLAN] = "plan",       [DRPO_EXPORT] = "export",   [DRPO_REPORT] = "report",
     [DRPO_BENCH] = "bench",     [DRPO_DOCTOR] = "doctor",   [DRPO_REWARDS] = "rewards", [DRPO_GENEVAL] = "geneval",
-    [DRPO_REPLAY] = "replay",   [DRPO_COMPARE] = "compare", [DRPO_SWEEP] = "sweep",
+    [DRPO_REPLAY] = "replay",   [DRPO_COMPARE] = "compare", [DRPO_SWEEP] = "sweep",     [DRPO_PRETRAIN] = "pretrain",
 };
 
 typedef struct Setting {

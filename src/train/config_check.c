@@ -45,11 +45,16 @@ static int check_update(const Config *c, Error *err) {
 }
 
 static int check_mode(const Config *c, Error *err) {
-    const bool online = config_choice(c, OPT_MODE) == MODE_ONLINE, pairs = config_text(c, OPT_PAIRS)[0] != 0;
-    if (online && pairs)
-        return fail(err, DRPO_E_USAGE, "--pairs has no part in --mode online; give --mode offline or offline-distance");
+    const int mode = config_choice(c, OPT_MODE);
+    const bool online = mode == MODE_ONLINE, scenes = mode == MODE_SCENES, pairs = config_text(c, OPT_PAIRS)[0] != 0;
+    if ((online || scenes) && pairs)
+        return fail(err, DRPO_E_USAGE, "--pairs has no part in --mode %s; give --mode offline or offline-distance",
+                    config_text(c, OPT_MODE));
     if (online) return 0;
-    if (!pairs)
+    if (scenes && config_float(c, OPT_LAMBDA_REF) == 0 && config_float(c, OPT_LATENT_L2) == 0)
+        return fail(err, DRPO_E_USAGE,
+                    "--mode scenes learns by --lambda-ref (drift) and --latent-l2 (pairs): both are 0");
+    if (!pairs && !scenes)
         return fail(err, DRPO_E_USAGE, "--mode %s learns from given pictures: name them with --pairs FILE",
                     config_text(c, OPT_MODE));
     if (config_choice(c, OPT_METHOD) != METHOD_DRPO)

@@ -38,6 +38,10 @@ static const VerbHelp verb_help[DRPO_VERBS] = {
     [DRPO_SWEEP] = {"--vary KEY=VALUE,VALUE,... [OPTIONS of train]",
                     "Train with each value of an option (several --vary: every combination), judged as drpo compare "
                     "does. The same command goes on where it was stopped."},
+    [DRPO_PRETRAIN] = {"[OPTIONS]",
+                       "Train a one-step generator of the embedded size on rendered scenes, its UNet from random "
+                       "weights, and write it as a diffusers folder. The same command goes on where it was "
+                       "stopped."},
     [DRPO_REPLAY] =
         {"RUN",
          "Choose from the scores in RUN/candidates.jsonl again, without a generator or a reward, and compare with what "

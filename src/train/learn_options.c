@@ -67,6 +67,7 @@ int session_offline_options(const Config *c, Arena *a, OfflineOptions *out, Erro
                                          .nearest = config_choice(c, OPT_DISTANCE_REDUCE) == 1,
                                          .sum_keys = config_choice(c, OPT_DISTANCE_KEYS) == 1},
                             .fraction = number(c, OPT_DISTANCE_FRACTION),
-                            .anchors = config_bool(c, OPT_DISTANCE_ANCHORS)};
+                            .anchors = config_bool(c, OPT_DISTANCE_ANCHORS),
+                            .reliable = config_choice(c, OPT_CAPTIONS) == 1};
     return out->folder ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
 }

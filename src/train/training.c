@@ -1,9 +1,11 @@
 /* Training: opens model, adapter, rewards, prompts, noise and the planned update. See training.h. */
 #include "train/training.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "model/unet_start.h"
 #include "step/average.h"
 #include "step/pairs.h"
 #include "train/memory.h"
@@ -22,7 +24,7 @@ static int open_prompts(Training *t, const Job *job, Error *err) {
     Arena *a = t->session.arena;
     OfflineOptions offline;
     TRY(session_offline_options(c, a, &offline, err));
-    const OptionId file = offline.mode == MODE_ONLINE ? OPT_PROMPTS : OPT_PAIRS;
+    const OptionId file = mode_reads_pairs(offline.mode) ? OPT_PAIRS : OPT_PROMPTS;
     TRY(session_prompts(a, t->session.pipeline, option_info(file)->key, config_text(c, file), &job->log, &t->prompts,
                         &t->prompts_path, err));
     if (file == OPT_PAIRS) TRY(pairs_check(&t->prompts, offline.folder, err));
@@ -76,6 +78,9 @@ static int open_optimizer(Training *t, const Config *c, Error *err) {
     o->schedule = (Schedule)config_choice(c, OPT_LR_SCHEDULE);
     o->warmup = (int)config_int(c, OPT_WARMUP);
     o->total = (int)config_int(c, config_has(c, OPT_STEPS) ? OPT_STEPS : OPT_BENCH_STEPS);
+    if (config_choice(c, OPT_MODE) != MODE_SCENES || !t->adapter->full) return 0;
+    TRY(unet_start_shares(t->session.pipeline, t->adapter, &t->share, err));
+    o->share = t->share;
     return 0;
 }
 
@@ -120,6 +125,7 @@ void training_close(Training *t) {
     if (t->noise) noise_close(t->noise);
     prompt_order_free(t->order);
     optimizer_free(&t->optimizer);
+    free(t->share);
     lora_free(t->adapter);
     lora_free(t->average);
     lora_free(t->kept);

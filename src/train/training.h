@@ -20,6 +20,7 @@ typedef struct Training {
     StepOptions options; /* that it was planned with */
     NoiseSource *noise;
     Optimizer optimizer;
+    float *share; /* of the rate, for each value (model/unet_start.h); NULL: all of it */
     PromptOrder *order;
     int prompts_per_update;
     Prompt *batch;   /* [prompts_per_update], of the last update */

@@ -237,7 +237,7 @@ static int write_final(Loop *l, Error *err) {
                       .base_model = t->session.pipeline->name,
                       .base_sha256 = t->identity.model,
                       .config_sha256 = t->identity.config,
-                      .prompts = config_text(c, config_choice(c, OPT_MODE) == MODE_ONLINE ? OPT_PROMPTS : OPT_PAIRS),
+                      .prompts = config_text(c, mode_reads_pairs(config_choice(c, OPT_MODE)) ? OPT_PAIRS : OPT_PROMPTS),
                       .prompts_sha256 = t->identity.prompts,
                       .command = command,
                       .rewards = config_text(c, OPT_REWARD),

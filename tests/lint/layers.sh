@@ -57,7 +57,7 @@ grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' src cli include examp
         if (target !~ /\//) { wrong("write it as \"room/file.h\""); next }
         if (t[1] == f[1]) {
             if (f[1] != "step") next
-            if (from ~ /^step\/(step|step_prompt|step_internal|networks|sampler|losses|probe)\.[ch]$/) next
+            if (from ~ /^step\/(step|step_prompt|step_internal|networks|sampler|losses|scenes|probe)\.[ch]$/) next
             mine = stage_of(from); theirs = stage_of(target)
             if (theirs != "" && theirs != mine) wrong("only step_prompt.c joins stages; share types through step/step_types.h")
             else if (split(from, parts, "/") > 2 && theirs != mine && target != "step/step_types.h")

@@ -48,6 +48,24 @@ static void test_four_updates_of_pytorch(void **state) {
     optimizer_free(&o);
 }
 
+/* A value with half the rate moves half as far and decays half as much; one with none stays, whatever its gradient. */
+static void test_shares_of_the_rate(void **state) {
+    (void)state;
+    Optimizer o = adamw(3), plain = adamw(3);
+    const float share[3] = {1, 0.5f, 0}, g[3] = {0.1f, 0.1f, 100};
+    float w[3] = {1, 1, 1}, all[3] = {1, 1, 1};
+    double norm;
+    o.share = share;
+    assert_int_equal(optimizer_update(&o, w, g, &norm, NULL), 0);
+    assert_true(fabs(norm - sqrt(0.01 + 0.0025)) < 1e-6); /* nothing is clipped for a value that does not move */
+    plain.clip = 0;
+    assert_int_equal(optimizer_update(&plain, all, g, NULL, NULL), 0);
+    assert_true(w[0] == all[0] && w[2] == 1);
+    assert_true(fabs((1 - w[1]) - (1 - all[1]) / 2) < 1e-6);
+    optimizer_free(&o);
+    optimizer_free(&plain);
+}
+
 static void test_clip_scales_what_the_moments_see(void **state) {
     (void)state;
     Optimizer o = adamw(2);
@@ -106,8 +124,11 @@ static void test_average_of_the_updates(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_four_updates_of_pytorch), cmocka_unit_test(test_clip_scales_what_the_moments_see),
-        cmocka_unit_test(test_a_nan_changes_nothing),   cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_four_updates_of_pytorch),
+        cmocka_unit_test(test_shares_of_the_rate),
+        cmocka_unit_test(test_clip_scales_what_the_moments_see),
+        cmocka_unit_test(test_a_nan_changes_nothing),
+        cmocka_unit_test(test_schedules),
         cmocka_unit_test(test_average_of_the_updates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
