@@ -70,7 +70,8 @@ Value layer_linear(Build *b, Value x, int64_t out, bool bias, const char *format
     int64_t in = x->shape.dim[x->shape.rank - 1];
     Value weight = layer_weight(b, shape2(out, in), module, "weight");
     LoraPair *pair = b->adapter && !b->registering ? lora_find(b->adapter, module) : NULL;
-    bool joined = pair && !b->apart && joining_pays(shape_count(x->shape) / in, in, out, pair->a.shape.dim[0]);
+    bool apart = b->apart || b->dropout > 0; /* the weight sees x whole, with dropout the branch does not */
+    bool joined = pair && !apart && joining_pays(shape_count(x->shape) / in, in, out, pair->a.shape.dim[0]);
     if (joined) weight = joined_weight(b, weight, pair);
     Value y = linear(b->g, x, weight, bias ? layer_weight(b, shape1(out), module, "bias") : NULL);
     if (b->registering) {

@@ -16,11 +16,10 @@ typedef struct Build {
     bool registering;     /* first build: collect target modules into `adapter` instead of using it */
     Adapter *all_linears; /* if set while registering: receives every linear module (for lora_read) */
     int next_segment;     /* recompute units, one per resnet or transformer block */
-    bool apart;    /* LoRA pairs never become one weight with their layer's: the backend rounds that, or with dropout
-                      the branch sees another x than the weight */
-    float dropout; /* of what enters a LoRA branch; 0: none */
-    Value text;    /* with dropout: what all candidates share, as they do everything of rank 2 */
-    Value keys, shared; /* the masks' keys (graph.h), of candidates and of what they share; made when first needed */
+    bool apart;           /* LoRA pairs never become one weight with their layer's: the backend rounds that */
+    float dropout;        /* of what enters a LoRA branch; 0: none */
+    Value text;           /* with dropout: what all candidates share, as they do everything of rank 2 */
+    Value keys, shared;   /* the masks' keys (graph.h), of candidates and of what they share; made when first needed */
 } Build;
 
 /* Each takes the module's name; weight and bias are "<name>.weight" and "<name>.bias". `bias` false: the layer has

@@ -34,12 +34,11 @@ static Value clean_latents(GeneratorPass *g, const Pipeline *p, Value eps) {
 /* Inputs, UNet, x0 and features; everything before autodiff. */
 static int append_forward(GeneratorPass *g, Pipeline *p, Error *err) {
     const GeneratorPassOptions *o = &g->options;
-    const float dropout = o->backward ? o->adapter->dropout : 0;
     Build build = {.g = g->graph,
                    .weights = o->adapter && o->adapter->full ? o->adapter->full : p->unet_weights,
                    .adapter = o->adapter,
-                   .apart = g->backend->rounds || dropout > 0,
-                   .dropout = dropout};
+                   .apart = g->backend->rounds,
+                   .dropout = o->backward ? o->adapter->dropout : 0};
     const OneStep *one = o->released_x0 ? &p->released : &p->stock;
     int time_width = p->unet.channels[0];
     g->noise = input(g->graph, "noise", DT_F32, shape4(o->batch, p->unet.in_channels, o->height, o->width));
