@@ -30,7 +30,7 @@ demo_round() {
 full_round() {
     echo "a red fox in the snow" >"$work/prompts.txt"
     ours --model "$model" --resolution 256 --candidates "$k" --positives 1 --negatives 1 --prompts-per-step 1 --prompts "$work/prompts.txt" \
-        --reward "plugin:$(dirname "$drpo")/redness.so" --features "latent?keys=latent_mean_8,latent_std_8" --memory-budget 4G --steps 2
+        --reward "plugin:$(dirname "$drpo")/redness.so" --features "latent?keys=latent_mean_8,latent_std_8" --steps 2
     theirs bench/peer_full.py "$model" --candidates "$k" --steps 2 --threads "$threads"
     theirs bench/measure.py drpo "$drpo" sample --model "$model" --resolution 512 --prompt "a red fox" --out "$work/samples"
     theirs bench/measure.py pytorch "$python" tools/fullsize/peer_sample.py "$model" 512
