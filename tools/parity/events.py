@@ -1,4 +1,4 @@
-"""The run's TensorBoard events, read by the tensorboard package, say what metrics.jsonl says."""
+"""The run's TensorBoard events, read by the tensorboard package, say what metrics.jsonl and the gauges of eval.jsonl say."""
 
 import glob
 import json
@@ -33,14 +33,29 @@ def recorded(line, tag):
     return line["time"]["seconds"] if group == "time" else line.get(KEYS.get(tag, name))
 
 
+def gauge(line, tag):
+    """The value of eval.jsonl that a tag of gauges shows."""
+    gauges, name = line["gauges"], tag.split("/", 1)[1]
+    if name in ("distance", "pixel_distance"):
+        return gauges["distance"]["pixels" if name == "pixel_distance" else "latent"]
+    if name.endswith("_over_base"):
+        return gauges["ratio"][name.removesuffix("_over_base")]
+    return gauges[name]["tuned"]
+
+
 seen, worst = set(), 0.0
-for tag in (t for t in tags["scalars"] if not t.startswith("eval/")):
+for tag in (t for t in tags["scalars"] if not t.startswith(("eval/", "gauges/"))):
     for event in events.Scalars(tag):
         value = recorded(lines[event.step], tag)
         seen.add((tag, event.step))
         worst = max(worst, abs(event.value - value) / max(1e-6, abs(value)))
 check_at_least("scalars of updates", len(seen), 10 * STEPS)
 check("scalars beside metrics.jsonl, largest relative difference", worst, 1e-6)
+with open(run + "/eval.jsonl") as f:
+    evaluations = {line["step"]: line for line in map(json.loads, f)}
+shown = [(gauge(evaluations[e.step], t), e.value) for t in tags["scalars"] if t.startswith("gauges/") for e in events.Scalars(t)]
+check_at_least("gauges", len(shown), 6)
+check("gauges beside eval.jsonl, largest difference", max(abs(a - b) for a, b in shown), 1e-5)
 check_at_least("evaluation scalars", sum(t.startswith("eval/") for t in tags["scalars"]), 1)
 grids = [e for t in tags["images"] for e in events.Images(t)]
 check_at_least("evaluation grids that are PNG pictures", sum(e.encoded_image_string.startswith(b"\x89PNG") for e in grids), 1)
