@@ -60,7 +60,7 @@ def prompts():
 def compile_program(path):
     sources = [
         p
-        for part in ("model/tokenizer*", "model/unicode*", "base/*", "format/json", "format/utf8")
+        for part in ("model/tokenizer*", "model/unicode*", "model/word_pattern", "base/*", "format/json", "format/utf8")
         for p in glob.glob(f"{ROOT}/src/{part}.c")
     ]
     flags = ["-std=gnu17", "-D_GNU_SOURCE", "-O2", f"-I{ROOT}/src", f"-I{ROOT}/include"]
