@@ -65,6 +65,8 @@ typedef struct Dims {
 Dims cpu_dims(Shape s);
 int cpu_axis(Shape s, int axis); /* position of a PyTorch axis in Dims */
 
+/* Number of an optional input; -1: absent. */
+static inline int if_there(const Node *n, int i) { return i < n->n_in && n->in[i] ? i : -1; }
 static inline float *floats(void *p) { return p; }
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -133,11 +133,9 @@ bool cpu_columns_fit(const Node *n) {
 /* The largest divisor of `pixels` whose columns fit. */
 static int64_t block_of(int64_t pixels, int64_t row_floats) {
     const int64_t most = COLUMN_BYTES / (row_floats * (int64_t)sizeof(float));
-    int64_t block = pixels;
-    for (int64_t parts = 1; block > most && parts < pixels; block = pixels / parts) do
-            parts++;
-        while (pixels % parts);
-    return block;
+    int64_t parts = 1;
+    while (parts < pixels && (pixels % parts || pixels / parts > most)) parts++;
+    return pixels / parts;
 }
 
 static void describe(Columns *s, const Node *n, bool forward) {
@@ -146,8 +144,8 @@ static void describe(Columns *s, const Node *n, bool forward) {
     s->height = x.dim[2], s->width = x.dim[3];
     s->rows = y.dim[2], s->columns = y.dim[3], s->pixels = y.dim[0] * y.dim[2] * y.dim[3];
     s->stride = n->attr.stride, s->pad = n->attr.pad;
-    s->bias = forward && n->n_in > 2 && n->in[2] ? 2 : -1;
-    s->residual = forward && n->n_in > 3 && n->in[3] ? 3 : -1;
+    s->bias = forward ? if_there(n, 2) : -1;
+    s->residual = forward ? if_there(n, 3) : -1;
     s->block = forward ? block_of(s->pixels, s->in * taps(s)) : s->pixels;
 }
 

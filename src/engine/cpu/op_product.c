@@ -22,7 +22,6 @@ typedef struct Product {
     dnnl_data_type_t type;    /* of the factors */
 } Product;
 
-static int if_there(const Node *n, int i) { return i < n->n_in && n->in[i] ? i : -1; }
 static int64_t rows_of(Shape s) { return shape_count(s) / s.dim[s.rank - 1]; }
 
 /* [batch, rows, columns]; the stored matrix is the transpose where `transposed` */

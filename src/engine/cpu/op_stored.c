@@ -34,8 +34,6 @@ static void release_stored(Kernel *k) {
     k->state = NULL;
 }
 
-static int if_there(const Node *n, int i) { return i < n->n_in && n->in[i] ? i : -1; }
-
 int cpu_linear_stored(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     Stored *s = cpu_state(b, k, sizeof *s, err);
     if (!s) return DRPO_E_MEMORY;

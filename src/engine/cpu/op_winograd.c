@@ -191,8 +191,8 @@ int cpu_winograd(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     s->in = w.dim[s->flip ? 0 : 1];
     s->out = w.dim[s->flip ? 1 : 0];
     s->act = n->attr.act;
-    s->bias = !s->flip && n->n_in > 2 && n->in[2] ? 2 : -1;
-    s->residual = !s->flip && n->n_in > 3 && n->in[3] ? 3 : -1;
+    s->bias = !s->flip ? if_there(n, 2) : -1;
+    s->residual = !s->flip ? if_there(n, 3) : -1;
     choose_sizes(s, n->shape);
     if (!s->weight->trainable) k->packed = 1u << 1;
     s->cached = kept(s);
