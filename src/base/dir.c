@@ -1,10 +1,12 @@
-/* Folders: making, removing, and committing one as a whole (a checkpoint is there completely or not at all). */
+/* Folders: making, removing, locking, and committing one as a whole (a checkpoint is there completely or not at all).
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -89,4 +91,20 @@ int dir_commit(const char *tmp, const char *path, Error *err) {
     if (!slash) return sync_entry(".", true, err);
     slash[slash == parent ? 1 : 0] = 0;
     return sync_entry(parent, true, err);
+}
+
+int dir_lock(const char *path, int *lock, Error *err) {
+    *lock = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    if (*lock < 0) return fail_errno(err, DRPO_E_IO, "%s: cannot open the folder", path);
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0) return 0;
+    bool taken = errno == EWOULDBLOCK;
+    dir_unlock(lock);
+    if (!taken) return 0;
+    return fail(err, DRPO_E_USAGE, "%s: another drpo works in this folder; wait for its end or choose another --out",
+                path);
+}
+
+void dir_unlock(int *lock) {
+    if (*lock >= 0) close(*lock);
+    *lock = -1;
 }

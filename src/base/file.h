@@ -36,6 +36,10 @@ int dir_make(const char *path, Error *err);   /* with parents; fine when it exis
 int dir_remove(const char *path, Error *err); /* recursively */
 /* fsyncs every file of folder `tmp`, renames it to `path` (which must not exist) and fsyncs the parent. */
 int dir_commit(const char *tmp, const char *path, Error *err);
+/* Takes a folder for this process alone until dir_unlock or its end; DRPO_E_USAGE while another one has it. Leaves no
+ * trace in the folder. *lock: -1 where the file system knows no locks, which refuses nobody. */
+int dir_lock(const char *path, int *lock, Error *err);
+void dir_unlock(int *lock); /* no-op at -1, which it sets */
 bool file_exists(const char *path);
 bool dir_exists(const char *path);
 char *path_join(Arena *a, const char *folder, const char *name);

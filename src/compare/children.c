@@ -7,7 +7,6 @@
 
 #include "base/file.h"
 #include "compare/compare.h"
-#include "eval/verb_eval.h"
 #include "train/session.h"
 
 /* ---- whom a child talks to: the comparison's listener, with the child's name in front ---- */
@@ -39,9 +38,8 @@ static void child_progress(void *user, const drpo_progress *p) {
 
 static int child_cancelled(void *user) { return job_cancelled(((const Listener *)user)->job); }
 
-typedef int (*ChildVerb)(const Job *job, Error *err);
-
-static int run_child(const Comparison *c, Config *config, ChildVerb verb, const char *label, Error *err) {
+/* An evaluation beside `base`, or a training where that is NULL. */
+static int run_child(const Comparison *c, Config *config, EvalBase *base, const char *label, Error *err) {
     Listener l = {.job = c->job};
     snprintf(l.label, sizeof l.label, "%s", label);
     const drpo_callbacks callbacks = {.progress = child_progress, .cancelled = child_cancelled, .user = &l};
@@ -50,7 +48,7 @@ static int run_child(const Comparison *c, Config *config, ChildVerb verb, const 
                .callbacks = &callbacks,
                .rewards = c->job->rewards,
                .n_rewards = c->job->n_rewards};
-    int code = verb(&job, err);
+    int code = base ? verb_eval_beside(&job, base, err) : verb_train(&job, err);
     if (code >= 0) return 0;
     if (code == DRPO_E_CANCELLED && err) {
         error_clear(err);
@@ -94,7 +92,7 @@ int child_train(Comparison *c, Config *config, const char *path, const char *lab
     snprintf(numbered, sizeof numbered, "[%d/%d] %s", c->begun, c->jobs, label);
     TRY(config_set(config, "out", path, SOURCE_FLAG, err));
     if (dir_exists(path)) TRY(config_set(config, "resume", "latest", SOURCE_FLAG, err));
-    return run_child(c, config, verb_train, numbered, err);
+    return run_child(c, config, NULL, numbered, err);
 }
 
 /* ---- evaluation ---- */
@@ -128,11 +126,11 @@ static int fill_evaluation(const Comparison *c, const Config *run, const EvalPla
     return set_number(to, "seed", plan->seed, err);
 }
 
-/* What decides an evaluation's scores, as text: it is made again when that changes. */
-static const char *settings_text(const Config *e, long updates, Arena *a) {
+/* What decides the base's scores in an evaluation, as text. */
+static const char *base_settings(const Config *e, Arena *a) {
     static const OptionId other[] = {OPT_EVAL_OUT, OPT_LORA,       OPT_THREADS, OPT_MEMORY,
                                      OPT_BATCH,    OPT_TEXT_CACHE, OPT_CONFIG,  OPT_ON_REWARD_ERROR};
-    const char *text = arena_printf(a, "updates: %ld\n", updates);
+    const char *text = "";
     for (int i = 0; i < OPT_COUNT && text; i++) {
         bool counts = config_has(e, (OptionId)i);
         for (size_t k = 0; k < sizeof other / sizeof *other; k++) counts = counts && (OptionId)i != other[k];
@@ -148,15 +146,27 @@ static bool is_evaluated(const char *settings, const char *text, Arena *a) {
            strcmp(saved, text) == 0;
 }
 
+/* The base of evaluations with these settings: as it is known, or empty. */
+static EvalBase *find_base(Comparison *c, const char *settings) {
+    for (int k = 0; k < MAX_BASES; k++)
+        if (c->base[k].settings && strcmp(c->base[k].settings, settings) == 0) return &c->base[k].half;
+    KnownBase *next = &c->base[c->bases++ % MAX_BASES];
+    eval_base_free(&next->half);
+    next->settings = settings;
+    return &next->half;
+}
+
 static int evaluate(Comparison *c, Config *e, long updates, const char *out, const char *label, Error *err) {
     Arena *a = c->arena;
-    const char *text = settings_text(e, updates, a), *settings = path_join(a, out, "settings.txt");
+    const char *of_base = base_settings(e, a), *settings = path_join(a, out, "settings.txt");
+    const char *text =
+        of_base ? arena_printf(a, "updates: %ld\n%s", updates, of_base) : NULL; /* made again on change */
     if (!text || !settings) return fail(err, DRPO_E_MEMORY, "out of memory");
     if (is_evaluated(settings, text, a)) return 0;
     if (dir_exists(out)) TRY(dir_remove(out, err));
     const char *named = arena_printf(a, "%s, evaluation", label);
     if (!named) return fail(err, DRPO_E_MEMORY, "out of memory");
-    TRY(run_child(c, e, verb_eval, named, err));
+    TRY(run_child(c, e, find_base(c, of_base), named, err));
     return file_write_atomic(settings, text, strlen(text), err); /* the last: with it the evaluation is whole */
 }
 

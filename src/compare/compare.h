@@ -5,13 +5,15 @@
  *     OUT/table.json, table.txt, report.html
  *
  * Runs are made in this process by the functions behind `train` and `eval`, so that a stop, C callbacks as rewards and
- * programs that use the library work as in one run. Whatever is finished is never made again. */
+ * programs that use the library work as in one run. Whatever is finished is never made again, and the base is judged
+ * once for all runs that are judged alike. */
 #ifndef DRPO_COMPARE_COMPARE_H
 #define DRPO_COMPARE_COMPARE_H
 
+#include "eval/verb_eval.h"
 #include "train/job.h"
 
-enum { MAX_VARIANTS = 64, MAX_OVERRIDES = 32, MAX_TUNED = 32 };
+enum { MAX_VARIANTS = 64, MAX_OVERRIDES = 32, MAX_TUNED = 32, MAX_BASES = 4 };
 
 typedef struct Override {
     const char *key, *value;
@@ -45,6 +47,12 @@ typedef struct Tuning {
     int *best;    /* [variants] */
 } Tuning;
 
+/* What the base does on the pictures of evaluations with these settings. */
+typedef struct KnownBase {
+    const char *settings; /* NULL: a free place */
+    EvalBase half;
+} KnownBase;
+
 typedef struct Comparison {
     const Job *job;
     Arena *arena;
@@ -54,6 +62,9 @@ typedef struct Comparison {
     Run *run; /* [variants,seeds] */
     Tuning tuning;
     int jobs, begun; /* trainings in all, begun so far: "[3/12]" */
+    KnownBase base[MAX_BASES];
+    int bases; /* seen so far; they take the places in turn */
+    int lock;  /* of the folder */
 } Comparison;
 
 enum { TIMED_CHECKPOINT, TIMED_RETRAIN, TIMED_OFF };

@@ -73,7 +73,8 @@ static int open_comparison(Comparison *c, Error *err) {
     TRY(check_variants(c, err));
     TRY(tuning_open(c, err));
     TRY(open_runs(c, err));
-    return dir_make(c->out, err);
+    TRY(dir_make(c->out, err));
+    return dir_lock(c->out, &c->lock, err);
 }
 
 /* ---- running ---- */
@@ -189,7 +190,10 @@ int verb_compare(const Job *job, Error *err) {
     Comparison *c = calloc(1, sizeof *c);
     if (c) c->arena = arena_new();
     if (c) c->job = job;
+    if (c) c->lock = -1;
     int code = c && c->arena ? compare(c, err) : fail(err, DRPO_E_MEMORY, "out of memory");
+    for (int k = 0; c && k < MAX_BASES; k++) eval_base_free(&c->base[k].half);
+    if (c) dir_unlock(&c->lock);
     if (c) arena_free(c->arena);
     free(c);
     return code;

@@ -61,6 +61,25 @@ void eval_table_drop(EvalTable *t, int prompt) {
     t->diversities = diversities;
 }
 
+int eval_table_copy(const EvalTable *from, EvalTable *to, Error *err) {
+    size_t rows = from->rows * sizeof *from->row, diversities = from->diversities * sizeof *from->diversity;
+    EvalTable copy = *from;
+    copy.row = malloc(rows + 1);
+    copy.diversity = malloc(diversities + 1);
+    if (!copy.row || !copy.diversity) {
+        free(copy.row);
+        free(copy.diversity);
+        return fail(err, DRPO_E_MEMORY, "no memory for a copy of %zu rows of the evaluation", from->rows);
+    }
+    if (rows) memcpy(copy.row, from->row, rows);
+    if (diversities) memcpy(copy.diversity, from->diversity, diversities);
+    copy.row_room = from->rows;
+    copy.diversity_room = from->diversities;
+    eval_table_free(to);
+    *to = copy;
+    return 0;
+}
+
 void eval_table_free(EvalTable *t) {
     free(t->row);
     free(t->diversity);

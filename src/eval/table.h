@@ -50,6 +50,8 @@ int eval_table_add(EvalTable *t, int prompt, const char *tag, uint64_t seed, int
 int eval_table_add_diversity(EvalTable *t, int prompt, const float *latents, int count, size_t per_image, Error *err);
 /* Takes a prompt out again: what could not be scored for one model counts for neither. */
 void eval_table_drop(EvalTable *t, int prompt);
+/* `to` may hold rows; they go. */
+int eval_table_copy(const EvalTable *from, EvalTable *to, Error *err);
 void eval_table_free(EvalTable *t);
 
 typedef struct EvalValue {

@@ -10,11 +10,9 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "eval/table.h"
 #include "format/json.h"
 #include "format/jsonl.h"
 #include "step/reward/scene.h"
-#include "train/grid.h"
 #include "train/memory.h"
 #include "train/session.h"
 
@@ -22,6 +20,7 @@ enum { BASE, TUNED, SIDES, GRID_PROMPTS = 12, GRID_SEEDS = 6 };
 
 typedef struct Evaluation {
     const Job *job;
+    EvalBase *known; /* NULL: the base is nobody else's */
     Session session;
     Adapter *adapter; /* NULL: the base alone */
     Sampler *sampler;
@@ -202,14 +201,14 @@ static int run_prompt(Evaluation *e, int i, int side, Error *err) {
     return code;
 }
 
-static int run_side(Evaluation *e, int side, Error *err) {
+static int run_side(Evaluation *e, int side, bool first, Error *err) {
     const Config *c = e->job->config;
     int batch = (int)config_int(c, OPT_BATCH);
     TRY(sampler_new(e->session.pipeline, e->session.backend, side == TUNED ? e->adapter : NULL,
                     batch < e->seeds ? batch : e->seeds, (int)config_int(c, OPT_RESOLUTION),
                     config_choice(c, OPT_X0) == 1, &e->sampler, err));
     int code = 0, n = (int)e->prompts.count;
-    if (side == BASE) code = memory_fill(e->job, &e->session, &e->prompts, sampler_records(e->sampler), err);
+    if (first) code = memory_fill(e->job, &e->session, &e->prompts, sampler_records(e->sampler), err);
     for (int i = 0; i < n && code == 0; i++) {
         if (job_cancelled(e->job))
             code = fail(err, DRPO_E_CANCELLED, "stopped on request after %d of %d prompts", i, n);
@@ -219,6 +218,56 @@ static int run_side(Evaluation *e, int side, Error *err) {
     sampler_free(e->sampler);
     e->sampler = NULL;
     return code;
+}
+
+/* ---- the base, once for several adapters ---- */
+
+static int copy_base_pictures(const Evaluation *e, const Grid *from, Grid *to, Error *err) {
+    uint8_t *rgb = malloc((size_t)e->height * (size_t)e->width * 3);
+    if (!rgb) return fail(err, DRPO_E_MEMORY, "out of memory");
+    for (int row = 0; row < to->rows; row++)
+        for (int column = 0; column < to->columns; column++) {
+            grid_get(from, row, BASE, column, rgb);
+            grid_put(to, row, BASE, column, rgb);
+        }
+    free(rgb);
+    return 0;
+}
+
+static int keep_base(Evaluation *e, EvalBase *out, Error *err) {
+    const Grid *from = &e->grid;
+    for (size_t i = 0; i < e->prompts.count; i++)
+        if (e->failed[i]) return 0;
+    int code = eval_table_copy(&e->table[BASE], &out->table, err);
+    if (code == 0) code = grid_new(&out->grid, from->rows, from->columns, 1, e->height, e->width, err);
+    if (code == 0) code = copy_base_pictures(e, from, &out->grid, err);
+    if (code < 0) eval_base_free(out);
+    return code;
+}
+
+static int recall_base(Evaluation *e, const EvalBase *from, Error *err) {
+    const EvalTable *t = &from->table;
+    const size_t seeds = (size_t)e->seeds;
+    int code = 0;
+    for (size_t k = 0; k < t->rows && code == 0; k++)
+        code = record(e, (int)(k / seeds), BASE, (int)(k % seeds), t->row[k].correct, t->row[k].reward, err);
+    if (code == 0) code = eval_table_copy(t, &e->table[BASE], err);
+    return code < 0 ? code : copy_base_pictures(e, &from->grid, &e->grid, err);
+}
+
+static int run_base(Evaluation *e, Error *err) {
+    EvalBase *known = e->known;
+    if (known && known->table.rows == e->prompts.count * (size_t)e->seeds) return recall_base(e, known, err);
+    TRY(run_side(e, BASE, true, err));
+    if (!known) return 0;
+    eval_base_free(known);
+    return keep_base(e, known, err);
+}
+
+void eval_base_free(EvalBase *b) {
+    eval_table_free(&b->table);
+    grid_free(&b->grid);
+    *b = (EvalBase){.table.rows = 0};
 }
 
 static int write_folder(Evaluation *e, const EvalSummary *summary, const char *text, Error *err) {
@@ -239,8 +288,9 @@ static int evaluate(Evaluation *e, Error *err) {
     EvalSummary summary;
     TRY(config_check(e->job->config, err));
     TRY(open_all(e, err));
-    TRY(run_side(e, BASE, err));
-    if (e->adapter) TRY(run_side(e, TUNED, err));
+    bool recalled = e->known && e->known->table.rows;
+    TRY(run_base(e, err));
+    if (e->adapter) TRY(run_side(e, TUNED, recalled, err));
     size_t failed = 0;
     for (size_t i = 0; i < e->prompts.count; i++) failed += e->failed[i];
     if (failed == e->prompts.count) return fail(err, DRPO_E_REWARD, "none of the %zu prompts could be scored", failed);
@@ -257,8 +307,10 @@ static int evaluate(Evaluation *e, Error *err) {
     return code;
 }
 
-int verb_eval(const Job *job, Error *err) {
-    Evaluation e = {.job = job, .scores = {.fd = -1}};
+int verb_eval(const Job *job, Error *err) { return verb_eval_beside(job, NULL, err); }
+
+int verb_eval_beside(const Job *job, EvalBase *base, Error *err) {
+    Evaluation e = {.job = job, .known = base, .scores = {.fd = -1}};
     int code = evaluate(&e, err);
     jsonl_close(&e.scores);
     for (int side = 0; side < SIDES; side++) eval_table_free(&e.table[side]);

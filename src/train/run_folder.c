@@ -138,7 +138,7 @@ static int default_path(RunFolder *r, Arena *a, Error *err) {
 }
 
 int run_folder_find(Config *c, Arena *a, const Log *log, RunFolder *out, Error *err) {
-    *out = (RunFolder){.path = arena_strdup(a, config_text(c, OPT_RUN))};
+    *out = (RunFolder){.path = arena_strdup(a, config_text(c, OPT_RUN)), .lock = -1};
     if (!out->path) return fail(err, DRPO_E_MEMORY, "out of memory");
     for (size_t n = strlen(out->path); n > 1 && out->path[n - 1] == '/'; n--) out->path[n - 1] = 0;
     if (config_text(c, OPT_RESUME)[0]) return find_resumed(out, c, a, log, err);
@@ -171,22 +171,29 @@ static int visit_stale(void *user, const char *path, const char *name, Error *er
     return dir_remove(path, err);
 }
 
+static int visit_remove(void *user, const char *path, const char *name, Error *err) {
+    (void)user;
+    (void)name;
+    if (remove(path) == 0) return 0; /* links too, never what they point to */
+    return dir_exists(path) ? dir_remove(path, err) : fail_errno(err, DRPO_E_IO, "%s: cannot remove", path);
+}
+
+int run_folder_lock(RunFolder *r, Error *err) {
+    return r->lock >= 0 || !dir_exists(r->path) ? 0 : dir_lock(r->path, &r->lock, err);
+}
+
+void run_folder_close(RunFolder *r) { dir_unlock(&r->lock); }
+
 int run_folder_begin(RunFolder *r, const Config *c, const Log *log, Error *err) {
-    if (config_bool(c, OPT_OVERWRITE) && dir_exists(r->path)) TRY(dir_remove(r->path, err));
     int entries = 0;
     r->created = !r->checkpoint && !dir_exists(r->path);
     TRY(dir_make(r->path, err));
+    TRY(run_folder_lock(r, err));
+    if (config_bool(c, OPT_OVERWRITE)) TRY(each_entry(r->path, visit_remove, NULL, err));
     TRY(each_entry(r->path, visit_count, &entries, err));
     r->filled = entries == 0;
     Stale stale = {log, r->step};
     return each_entry(r->path, visit_stale, &stale, err);
-}
-
-static int visit_remove(void *user, const char *path, const char *name, Error *err) {
-    (void)user;
-    (void)name;
-    if (dir_exists(path)) return dir_remove(path, err);
-    return remove(path) == 0 ? 0 : fail_errno(err, DRPO_E_IO, "%s: cannot remove", path);
 }
 
 void run_folder_undo(const RunFolder *r) {

@@ -13,13 +13,17 @@ typedef struct RunFolder {
     char *checkpoint;     /* to resume from, NULL: start at step 0 */
     long step;            /* of that checkpoint */
     bool created, filled; /* by run_folder_begin: the folder, or what is in one that was empty */
+    int lock;             /* -1: not yet held */
 } RunFolder;
 
 /* Decides the folder and the checkpoint by --out, --resume; writes nothing. A resumed run's config.yaml becomes the
  * lowest layer of `c`; an option that would change the course of the run is refused. */
 int run_folder_find(Config *c, Arena *a, const Log *log, RunFolder *out, Error *err);
-/* Makes or clears the folder: removes an overwritten run, half-written checkpoints, and checkpoints later than the one
- * resumed from. */
+/* Refuses a folder that another process trains in, and keeps others out of it; nothing where there is none yet. */
+int run_folder_lock(RunFolder *r, Error *err);
+void run_folder_close(RunFolder *r);
+/* Makes, locks or clears the folder: removes an overwritten run, half-written checkpoints, and checkpoints later than
+ * the one resumed from. */
 int run_folder_begin(RunFolder *r, const Config *c, const Log *log, Error *err);
 /* Takes back what run_folder_begin and later writes left, after a failure of the first update. */
 void run_folder_undo(const RunFolder *r);

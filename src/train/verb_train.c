@@ -274,9 +274,10 @@ static int record_prompt(void *user, const ScoredPrompt *p, Error *err) {
 static int open_loop(Loop *l, Error *err) {
     const Job *job = l->job;
     TRY(run_folder_find(job->config, l->arena, &job->log, &l->run, err));
+    bool dry = config_bool(job->config, OPT_DRY_RUN);
+    if (!dry) TRY(run_folder_lock(&l->run, err));
     TRY(session_settle_dtype(job->config, backend_cpu_bf16(), err));
     TRY(config_check(job->config, err));
-    bool dry = config_bool(job->config, OPT_DRY_RUN);
     TRY(training_open(&l->training, job, !dry, err));
     l->steps = (long)config_int(job->config, OPT_STEPS);
     l->saved = -1;
@@ -339,11 +340,13 @@ static int train(Loop *l, Error *err) {
 
 int verb_train(const Job *job, Error *err) {
     Loop l = {.job = job,
+              .run = {.lock = -1},
               .arena = arena_new(),
               .metrics = {.updates = {.fd = -1}, .evaluations = {.fd = -1}, .candidates = {.fd = -1}}};
     int code = l.arena ? train(&l, err) : fail(err, DRPO_E_MEMORY, "out of memory");
     preview_close(l.preview);
     training_close(&l.training);
+    run_folder_close(&l.run);
     arena_free(l.arena);
     return code;
 }

@@ -136,6 +136,21 @@ static void folders_are_made_committed_and_removed(void **state) {
     assert_fails(dir_remove(in_dir(dir, "outside"), &err), DRPO_E_INPUT, "not a folder", err);
 }
 
+static void a_folder_is_locked_once(void **state) {
+    (void)state;
+    Error err = {0};
+    int first, second;
+    assert_ok(dir_make(TEST_TMP "/locked", &err), err);
+    assert_ok(dir_lock(TEST_TMP "/locked", &first, &err), err);
+    assert_fails(dir_lock(TEST_TMP "/locked", &second, &err), DRPO_E_USAGE, "another drpo works in this folder", err);
+    assert_int_equal(second, -1);
+    dir_unlock(&first);
+    assert_int_equal(first, -1);
+    assert_ok(dir_lock(TEST_TMP "/locked", &second, &err), err);
+    dir_unlock(&second);
+    assert_fails(dir_lock(TEST_TMP "/nowhere", &first, &err), DRPO_E_IO, "cannot open the folder", err);
+}
+
 static void paths_are_joined(void **state) {
     (void)state;
     Arena *a = arena_new();
@@ -176,6 +191,7 @@ int main(void) {
         cmocka_unit_test(a_full_device_is_noticed_at_the_commit),
         cmocka_unit_test(mapping_and_reading_refuse_what_is_no_file),
         cmocka_unit_test(folders_are_made_committed_and_removed),
+        cmocka_unit_test(a_folder_is_locked_once),
         cmocka_unit_test(paths_are_joined),
         cmocka_unit_test(sha256_known_answers),
     };

@@ -21,6 +21,23 @@ cmp -s alone/drpo-42/final/adapter_model.safetensors alone/dpo-42/final/adapter_
 expect 0 train --out single --steps 2 --eval-every 0 --method dpo --seed 43
 cmp -s single/final/adapter_model.safetensors alone/dpo-43/final/adapter_model.safetensors || broken "a run differs from drpo train"
 
+# the base is judged once for all runs, and what is written is what an evaluation of its own writes
+cat >counting.sh <<'EOF'
+echo '{"status": "ready"}'
+while read -r _; do
+    echo prompt >>judged.txt
+    echo '{"scores": [0.25, 0.5]}'
+done
+EOF
+expect 0 compare --out counted --same-time off --seeds 1 --eval-reward "exec:sh counting.sh"
+[ "$(wc -l <judged.txt)" -eq 6 ] || broken "2 prompts, the base and 2 adapters: judged $(wc -l <judged.txt) times"
+# shellcheck disable=SC2086
+expect 0 "$DRPO" eval --lora counted/dpo-42 --threads 1 --eval-limit 2 --seeds 2 --seed 20000 --eval-reward "exec:sh counting.sh" --out judged \
+    --prompts prompts/test.jsonl
+for file in scores.jsonl table.json table.txt grid.png; do
+    cmp -s counted/dpo-42/eval/$file judged/$file || broken "eval/$file differs from that of drpo eval"
+done
+
 # killed at any instant, then the same command
 for pause in 0.3 0.9 1.6 0.6; do
     # shellcheck disable=SC2086
@@ -48,16 +65,22 @@ grep -q "was made with --lr" err || broken "another --lr in the same folder: $(c
 
 # Ctrl-C
 # shellcheck disable=SC2086
-(exec "$DRPO" compare $BRIEF --methods drpo,dpo --seeds 2 --out stopped --steps 400 --checkpoint-every 0 --same-time off >out 2>err) &
+(exec "$DRPO" compare $BRIEF --methods drpo,dpo --seeds 2 --out stopped --steps 400 --checkpoint-every 0 --same-time off >stopped.out 2>stopped.err) &
 pid=$!
 for wait in $(seq 1200); do
     [ -s stopped/drpo-42/metrics.jsonl ] && break
     sleep 0.05
 done
+expect 2 compare --out stopped --steps 400 --checkpoint-every 0 --same-time off
+grep -q "stopped: another drpo works in this folder" err || broken "two comparisons in one folder: $(cat err)"
+for how in "--resume latest" --overwrite; do # shellcheck disable=SC2086
+    expect 2 train --out stopped/drpo-42 $how
+    grep -q "another drpo works in this folder" err || broken "two runs in one folder, $how: $(cat err)"
+done
 kill -INT $pid
 wait $pid
-[ $? -eq 130 ] || { cat err >&2; broken "exit code of Ctrl-C"; }
-grep -q "the same command goes on in stopped" err || broken "does not say how to go on: $(cat err)"
+[ $? -eq 130 ] || { cat stopped.err >&2; broken "exit code of Ctrl-C"; }
+grep -q "the same command goes on in stopped" stopped.err || broken "does not say how to go on: $(cat stopped.err)"
 ls -d stopped/drpo-42/checkpoint-* >/dev/null 2>&1 || broken "the run that was stopped is not saved: $(ls stopped/*)"
 
 # a grid, tuning, both ways to the same time
