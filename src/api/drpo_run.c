@@ -3,6 +3,7 @@
 #include "compare/verb_compare.h"
 #include "eval/verb_eval.h"
 #include "eval/verb_geneval.h"
+#include "pretrain/verb_pretrain.h"
 #include "report/verb_report.h"
 
 typedef int (*Verb)(const Job *job, Error *err);

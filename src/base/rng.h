@@ -23,6 +23,7 @@ enum {
     RNG_TICKET = 9,
     RNG_DROPOUT = 10,
     RNG_START = 11,
+    RNG_SCENES = 12,
     RNG_TEST = 99
 };
 

@@ -37,7 +37,7 @@ static int copy_values(const Weights *from, Adapter *a, SafeTensor *tensor, Erro
     return 0;
 }
 
-/* Names stay those of `from`, which outlives the adapter: the pipeline's own weights. */
+/* Names stay those of `from`. */
 static int fill(const Weights *from, Adapter *a, Error *err) {
     WeightsParts parts = {.arena = arena_new(), .count = weights_count(from)};
     if (!parts.arena) return fail(err, DRPO_E_MEMORY, "out of memory");
@@ -50,11 +50,11 @@ static int fill(const Weights *from, Adapter *a, Error *err) {
     return 0;
 }
 
-int full_new(Pipeline *p, Adapter **out, Error *err) {
+int full_of(const Weights *from, Adapter **out, Error *err) {
     Adapter *a = lora_new(1, 1, "", err);
     if (!a) return err ? err->code : DRPO_E_MEMORY;
     a->rank = 0;
-    const int code = fill(p->unet_weights, a, err);
+    const int code = fill(from, a, err);
     if (code < 0) {
         lora_free(a);
         return code;
@@ -62,6 +62,8 @@ int full_new(Pipeline *p, Adapter **out, Error *err) {
     *out = a;
     return 0;
 }
+
+int full_new(Pipeline *p, Adapter **out, Error *err) { return full_of(p->unet_weights, out, err); }
 
 bool full_is_in(const char *folder) {
     char path[PATH_MAX];
@@ -78,23 +80,28 @@ static int write_config(const Pipeline *p, const char *path, Error *err) {
     return code;
 }
 
-int full_write(const Adapter *a, const Pipeline *p, const char *folder, Error *err) {
-    char path[PATH_MAX];
+int full_write_file(const Adapter *a, const char *path, Error *err) {
     if (!lora_finite(a))
-        return fail(err, DRPO_E_NUMERIC, "%s: a trained weight is not finite; nothing is written", folder);
-    if (snprintf(path, sizeof path, "%s/%s", folder, full_file) >= (int)sizeof path)
-        return fail(err, DRPO_E_INPUT, "%s: the path is too long", folder);
+        return fail(err, DRPO_E_NUMERIC, "%s: a trained weight is not finite; nothing is written", path);
     const size_t n = weights_count(a->full);
     SafeTensor *tensor = calloc(n + 1, sizeof *tensor);
-    if (!tensor) return fail(err, DRPO_E_MEMORY, "%s: out of memory", folder);
+    if (!tensor) return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
     for (size_t i = 0; i < n; i++) tensor[i] = *weights_at(a->full, i);
+    const int code = safetensors_write(path, tensor, n, NULL, 0, err);
+    free(tensor);
+    return code;
+}
+
+int full_write(const Adapter *a, const Pipeline *p, const char *folder, Error *err) {
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/%s", folder, full_file) >= (int)sizeof path)
+        return fail(err, DRPO_E_INPUT, "%s: the path is too long", folder);
     char place[PATH_MAX];
     snprintf(place, sizeof place, "%s/unet", folder);
-    int code = dir_make(place, err);
-    if (code == 0) code = safetensors_write(path, tensor, n, NULL, 0, err);
-    free(tensor);
+    TRY(dir_make(place, err));
+    TRY(full_write_file(a, path, err));
     snprintf(place, sizeof place, "%s/unet/config.json", folder);
-    return code < 0 ? code : write_config(p, place, err);
+    return write_config(p, place, err);
 }
 
 static int take_values(const SafeFile *f, Adapter *a, Error *err) {

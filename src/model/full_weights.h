@@ -9,6 +9,10 @@
 
 /* A copy of the pipeline's UNet. */
 int full_new(Pipeline *p, Adapter **out, Error *err);
+/* A copy of any component's weights, which outlive it: names are theirs. */
+int full_of(const Weights *from, Adapter **out, Error *err);
+/* The weights alone, in float32; refuses values that are not finite. */
+int full_write_file(const Adapter *a, const char *path, Error *err);
 /* FOLDER/unet, in float32; refuses values that are not finite. */
 int full_write(const Adapter *a, const Pipeline *p, const char *folder, Error *err);
 /* FOLDER/unet must have the pipeline's tensors. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "format/safetensors.h"
+#include "model/random_start.h"
 #include "model/weights.h"
 
 enum { WIRES = 8, NAME = 128 };
@@ -38,32 +39,6 @@ static size_t offset_of(const Start *s, const SafeTensor *t) {
 }
 
 static size_t size_of(const SafeTensor *t) { return t->bytes / sizeof(float); }
-
-/* ---- random weights ---- */
-static bool ends_in(const char *name, const char *end) {
-    const size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
-/* Numbers that a row of the layer's weight is multiplied with; 0: a norm. */
-static double inputs_of(const Start *s, const SafeTensor *t) {
-    char weight[NAME];
-    if (t->rank > 1) return (double)size_of(t) / (double)t->dim[0];
-    if (!ends_in(t->name, ".bias")) return 0;
-    snprintf(weight, sizeof weight, "%.*sweight", (int)(strlen(t->name) - strlen("bias")), t->name);
-    const SafeTensor *w = find(s, weight);
-    return w && w->rank > 1 ? (double)size_of(w) / (double)w->dim[0] : 0;
-}
-
-/* Uniform in +-1/sqrt(inputs) as PyTorch's layers start; norms at 1 and 0. */
-static void draw(const Start *s, const SafeTensor *t, uint64_t seed, uint32_t index) {
-    float *to = s->values + offset_of(s, t);
-    const double inputs = inputs_of(s, t);
-    const float bound = inputs > 0 ? (float)(1 / sqrt(inputs)) : 0;
-    if (inputs > 0)
-        rng_uniform((RngKey){.seed = seed, .stream = RNG_START, .candidate = index}, -bound, bound, to, size_of(t));
-    for (size_t i = 0; inputs == 0 && i < size_of(t); i++) to[i] = ends_in(t->name, ".weight");
-}
 
 /* ---- wires ---- */
 static void wire(const Start *s, const SafeTensor *t, size_t at, float value) {
@@ -165,7 +140,7 @@ static int wire_all(Start *s) {
 
 int unet_start(const Pipeline *p, Adapter *a, uint64_t seed, Error *err) {
     Start s = {.pipeline = p, .adapter = a, .values = a->values, .err = err};
-    for (size_t i = 0; i < weights_count(a->full); i++) draw(&s, weights_at(a->full, i), seed, (uint32_t)i);
+    random_start(a, seed);
     return wire_all(&s);
 }
 

@@ -39,8 +39,8 @@ static const VerbHelp verb_help[DRPO_VERBS] = {
                     "Train with each value of an option (several --vary: every combination), judged as drpo compare "
                     "does. The same command goes on where it was stopped."},
     [DRPO_PRETRAIN] = {"[OPTIONS]",
-                       "Train a one-step generator of the embedded size on rendered scenes, its UNet from random "
-                       "weights, and write it as a diffusers folder. The same command goes on where it was "
+                       "Train a one-step generator of the embedded size on rendered scenes, every weight from a "
+                       "random number, and write it as a diffusers folder. The same command goes on where it was "
                        "stopped."},
     [DRPO_REPLAY] =
         {"RUN",

@@ -36,6 +36,5 @@ int verb_inspect(const Job *job, Error *err);
 int verb_export(const Job *job, Error *err);
 int verb_doctor(const Job *job, Error *err);
 int verb_replay(const Job *job, Error *err);
-int verb_pretrain(const Job *job, Error *err);
 
 #endif

@@ -2,7 +2,7 @@
 # A generator from nothing: small, stopped by force and resumed to the byte, and usable by the other verbs.
 . "$(dirname "$0")/common.sh"
 
-small="--threads 1 --steps 4 --prompts-per-step 1 --candidates 2 --eval-every 0 --checkpoint-every 1"
+small="--threads 1 --vae-steps 1 --text-steps 1 --steps 4 --prompts-per-step 1 --candidates 2 --eval-every 0 --checkpoint-every 1"
 # shellcheck disable=SC2086 # options are words
 {
     expect 0 "$DRPO" pretrain --out alone $small
@@ -18,7 +18,7 @@ small="--threads 1 --steps 4 --prompts-per-step 1 --candidates 2 --eval-every 0 
     expect 0 "$DRPO" pretrain --out killed $small
 }
 weights=unet/diffusion_pytorch_model.safetensors
-for file in start/captions.jsonl start/$weights model/$weights run/final-raw/$weights run/checkpoint-4/optimizer.safetensors; do
+for file in captions/captions.jsonl vae/config.json vae/diffusion_pytorch_model.safetensors text_encoder/model.safetensors start/$weights model/$weights run/final-raw/$weights run/checkpoint-4/optimizer.safetensors; do
     cmp -s alone/$file killed/$file || broken "$file is not what it is when nothing is killed"
 done
 cmp -s alone/start/$weights alone/model/$weights && broken "nothing was learnt"
@@ -34,6 +34,19 @@ expect 0 "$DRPO" report alone/run
 expect 0 "$DRPO" doctor alone/model
 
 # other options than the run's are refused
-expect 2 "$DRPO" pretrain --out alone --threads 1 --steps 4 --prompts-per-step 1 --candidates 2 --eval-every 0 --lr 0.5
+# shellcheck disable=SC2086
+expect 2 "$DRPO" pretrain --out alone $small --lr 0.5
 grep -q -- "--lr" err || broken "the changed option is not named: $(cat err)"
+# shellcheck disable=SC2086
+expect 2 "$DRPO" pretrain --out alone $small --vae-steps 3
+grep -q -- "--vae-steps" err || broken "the changed option is not named: $(cat err)"
+
+# parts of the embedded generator
+# shellcheck disable=SC2086
+expect 0 "$DRPO" pretrain --out parts $small --vae-steps 0 --text-steps 0 --steps 1
+for file in vae/config.json vae/diffusion_pytorch_model.safetensors text_encoder/model.safetensors; do
+    cmp -s parts/model/$file "$SOURCE_DIR/assets/tiny-turbo/$file" || broken "$file is not the embedded generator's"
+    cmp -s alone/model/$file "$SOURCE_DIR/assets/tiny-turbo/$file" && broken "$file is the embedded generator's"
+done
+
 expect 2 "$DRPO" pretrain --out x --pair-weight 0 --drift-weight 0

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the direction of every #include below a source tree: layers.sh [ROOT]
 #
-#   base <- format, engine <- model <- step <- train <- eval, report <- compare <- api; cli sees include/drpo.h alone.
+#   base <- format, engine <- model <- step <- train <- pretrain, eval, report <- compare <- api; cli sees include/drpo.h alone.
 #   format and engine do not see each other, but format uses the nouns of engine/tensor.h.
 #   Stages of src/step do not see each other; step.c and step_prompt.c (with step.h, networks, losses, sampler and probe) join them.
 #
@@ -19,10 +19,11 @@ grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' src cli include examp
         sees["model"] = "base format engine"
         sees["step"] = "base format engine model"
         sees["train"] = sees["step"] " step"
+        sees["pretrain"] = sees["train"] " train"
         sees["report"] = sees["train"] " train"
         sees["eval"] = sees["report"] " report"
         sees["compare"] = sees["eval"] " eval"
-        sees["api"] = sees["compare"] " compare"
+        sees["api"] = sees["compare"] " compare pretrain"
         split("noise generate decode text prompt select drift optimize gradient", names)
         for (i in names) stage[names[i]] = 1
     }

@@ -30,5 +30,10 @@ void scene_draw(const Scene *s, float *image);
 
 /* Every caption of the world as JSON lines with GenEval's metadata: text to be released with free(). */
 int scene_captions(char **text, size_t *size, Error *err);
+/* What a caption says: the shape named first, the second, their colours, how the first lies to the second, how many
+ * of the first. out[i] < scene_classes[i]; 0: nothing is said. */
+enum { SCENE_ATTRIBUTES = 6 };
+extern const int scene_classes[SCENE_ATTRIBUTES];
+void scene_attributes(const SceneTask *task, int out[SCENE_ATTRIBUTES]);
 
 #endif
