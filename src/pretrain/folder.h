@@ -10,6 +10,7 @@ typedef struct Pretraining {
     Arena *arena;
     const char *base; /* the embedded generator, whose shape the new one has */
     const char *out, *captions;
+    int lock; /* of `out`, -1: none */
 } Pretraining;
 
 typedef int FolderFill(Pretraining *p, const char *folder, Error *err);

@@ -99,6 +99,7 @@ static int prepare(Pretraining *p, Error *err) {
     p->captions = folder_path(p, "captions/captions.jsonl");
     if (!p->base || !p->captions) return out_of_memory(err);
     TRY(dir_make(p->out, err));
+    TRY(dir_lock(p->out, &p->lock, err));
     TRY(folder_make(p, "captions", false, fill_captions, err));
     TRY(check_options(p, err));
     if (config_int(c, OPT_PRETRAIN_VAE)) TRY(folder_make(p, "vae", false, learn_autoencoder, err));
@@ -190,8 +191,9 @@ static int pretrain(Pretraining *p, Error *err) {
 }
 
 int verb_pretrain(const Job *job, Error *err) {
-    Pretraining p = {.job = job, .arena = arena_new()};
+    Pretraining p = {.job = job, .arena = arena_new(), .lock = -1};
     const int code = p.arena ? pretrain(&p, err) : out_of_memory(err);
+    dir_unlock(&p.lock);
     arena_free(p.arena);
     return code;
 }

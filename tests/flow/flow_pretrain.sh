@@ -41,6 +41,15 @@ grep -q -- "--lr" err || broken "the changed option is not named: $(cat err)"
 expect 2 "$DRPO" pretrain --out alone $small --vae-steps 3
 grep -q -- "--vae-steps" err || broken "the changed option is not named: $(cat err)"
 
+# one process at a time
+(exec "$DRPO" pretrain --out busy --threads 1 >/dev/null 2>&1) &
+other=$!
+for _ in 1 2 3 4 5 6 7 8 9 10; do [ -d busy/captions ] || sleep 0.2; done
+expect 2 "$DRPO" pretrain --out busy --threads 1
+grep -q "busy" err || broken "the folder is not named: $(cat err)"
+kill $other
+wait $other 2>/dev/null
+
 # parts of the embedded generator
 # shellcheck disable=SC2086
 expect 0 "$DRPO" pretrain --out parts $small --vae-steps 0 --text-steps 0 --steps 1
