@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -107,4 +108,23 @@ int dir_lock(const char *path, int *lock, Error *err) {
 void dir_unlock(int *lock) {
     if (*lock >= 0) close(*lock);
     *lock = -1;
+}
+
+int disk_room(const char *path, size_t bytes, Error *err) {
+    char there[PATH_MAX];
+    struct statvfs disk;
+    snprintf(there, sizeof there, "%s", path);
+    while (statvfs(there, &disk) != 0) { /* the nearest folder above that exists */
+        char *slash = strrchr(there, '/');
+        if (errno != ENOENT || strcmp(there, ".") == 0 || strcmp(there, "/") == 0)
+            return fail_errno(err, DRPO_E_IO, "%s: cannot tell how much room is there", path);
+        if (!slash || slash == there)
+            strcpy(there, slash ? "/" : ".");
+        else
+            *slash = 0;
+    }
+    const double gib = 1073741824.0, room = (double)disk.f_bavail * (double)disk.f_frsize;
+    if (room >= (double)bytes) return 0;
+    return fail(err, DRPO_E_INPUT, "%s: %.2f GiB are needed there, the disk has %.2f GiB free", path,
+                (double)bytes / gib, room / gib);
 }

@@ -40,6 +40,8 @@ int dir_commit(const char *tmp, const char *path, Error *err);
  * trace in the folder. *lock: -1 where the file system knows no locks, which refuses nobody. */
 int dir_lock(const char *path, int *lock, Error *err);
 void dir_unlock(int *lock); /* no-op at -1, which it sets */
+/* Refuses when the disk that `path` lies on, or will, has fewer than `bytes` free. */
+int disk_room(const char *path, size_t bytes, Error *err);
 bool file_exists(const char *path);
 bool dir_exists(const char *path);
 char *path_join(Arena *a, const char *folder, const char *name);

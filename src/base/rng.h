@@ -24,6 +24,7 @@ enum {
     RNG_DROPOUT = 10,
     RNG_START = 11,
     RNG_SCENES = 12,
+    RNG_WEIGHTS = 13,
     RNG_TEST = 99
 };
 

@@ -40,5 +40,11 @@ TextPair safetensors_metadata_at(const SafeFile *f, size_t i);
  * types come first and the data starts on a multiple of 8, so every tensor is aligned. */
 int safetensors_write(const char *path, const SafeTensor *tensors, size_t n, const TextPair *metadata, size_t m,
                       Error *err);
+/* The same of tensors that are nowhere yet: `make` gives bytes first..first+n-1 of one (`data` is not read), in file
+ * order. A result below 0 ends it. */
+enum { SAFE_PIECE = 1 << 20 }; /* `first` is a multiple of it */
+typedef int SafeMaker(void *user, const SafeTensor *t, size_t first, size_t n, void *out, Error *err);
+int safetensors_write_made(const char *path, const SafeTensor *tensors, size_t n, SafeMaker *make, void *user,
+                           Error *err);
 
 #endif

@@ -84,7 +84,35 @@ static int add_tensors(const char *path, json_t *header, const SafeTensor *const
     return 0;
 }
 
-static int write_file(const char *path, const char *header, const SafeTensor *const *sorted, size_t n, Error *err) {
+/* What is written: tensors in file order, and who makes their bytes (NULL: they are in memory). */
+typedef struct Content {
+    const SafeTensor **sorted;
+    size_t n;
+    SafeMaker *make;
+    void *user;
+} Content;
+
+static int write_made(AtomicFile *f, const Content *c, const SafeTensor *t, void *piece, Error *err) {
+    for (size_t first = 0; first < t->bytes; first += SAFE_PIECE) {
+        const size_t left = t->bytes - first, n = left < SAFE_PIECE ? left : SAFE_PIECE;
+        TRY(c->make(c->user, t, first, n, piece, err));
+        TRY(atomic_write(f, piece, n, err));
+    }
+    return 0;
+}
+
+static int write_tensors(AtomicFile *f, const Content *c, Error *err) {
+    void *piece = c->make ? malloc(SAFE_PIECE) : NULL;
+    int code = c->make && !piece ? fail(err, DRPO_E_MEMORY, "%s: out of memory", f->path) : 0;
+    for (size_t i = 0; i < c->n && code == 0; i++) {
+        const SafeTensor *t = c->sorted[i];
+        code = c->make ? write_made(f, c, t, piece, err) : atomic_write(f, t->data, t->bytes, err);
+    }
+    free(piece);
+    return code;
+}
+
+static int write_file(const char *path, const char *header, const Content *content, Error *err) {
     size_t length = strlen(header), padded = (length + 7) / 8 * 8;
     uint8_t size[8];
     for (int i = 0; i < 8; i++) size[i] = (uint8_t)((uint64_t)padded >> (8 * i));
@@ -93,13 +121,16 @@ static int write_file(const char *path, const char *header, const SafeTensor *co
     TRY(atomic_write(&f, size, sizeof size, err));
     TRY(atomic_write(&f, header, length, err));
     TRY(atomic_write(&f, "        ", padded - length, err));
-    for (size_t i = 0; i < n; i++) TRY(atomic_write(&f, sorted[i]->data, sorted[i]->bytes, err));
-    return atomic_commit(&f, err);
+    const int code = write_tensors(&f, content, err);
+    if (code == 0) return atomic_commit(&f, err);
+    atomic_abort(&f);
+    return code;
 }
 
-int safetensors_write(const char *path, const SafeTensor *tensors, size_t n, const TextPair *metadata, size_t m,
-                      Error *err) {
-    const SafeTensor **sorted = calloc(n + 1, sizeof(SafeTensor *));
+static int write_content(const char *path, const SafeTensor *tensors, Content c, const TextPair *metadata, size_t m,
+                         Error *err) {
+    const size_t n = c.n;
+    const SafeTensor **sorted = c.sorted = calloc(n + 1, sizeof(SafeTensor *));
     json_t *header = json_object();
     char *text = NULL;
     int code = sorted && header ? 0 : fail(err, DRPO_E_MEMORY, "%s: not enough memory for its header", path);
@@ -111,9 +142,19 @@ int safetensors_write(const char *path, const SafeTensor *tensors, size_t n, con
     if (code == 0) code = add_tensors(path, header, sorted, n, err);
     if (code == 0 && !(text = json_dumps(header, JSON_COMPACT)))
         code = fail(err, DRPO_E_MEMORY, "%s: not enough memory for its header", path);
-    if (code == 0) code = write_file(path, text, sorted, n, err);
+    if (code == 0) code = write_file(path, text, &c, err);
     free(text);
     json_decref(header);
     free(sorted);
     return code;
+}
+
+int safetensors_write(const char *path, const SafeTensor *tensors, size_t n, const TextPair *metadata, size_t m,
+                      Error *err) {
+    return write_content(path, tensors, (Content){.n = n}, metadata, m, err);
+}
+
+int safetensors_write_made(const char *path, const SafeTensor *tensors, size_t n, SafeMaker *make, void *user,
+                           Error *err) {
+    return write_content(path, tensors, (Content){.n = n, .make = make, .user = user}, NULL, 0, err);
 }

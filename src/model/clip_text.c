@@ -66,7 +66,7 @@ int clip_text_config_read(const char *path, ClipTextConfig *c, Error *err) {
 /* ---- network ---- */
 
 static const char *name_prefix(const Build *b) {
-    return weights_has(b->weights, "text_model.embeddings.token_embedding.weight") ? "text_model." : "";
+    return weights_has(b->weights, "embeddings.token_embedding.weight") ? "" : "text_model.";
 }
 
 static Value table(Build *b, int64_t rows, int64_t width, const char *prefix, const char *name) {

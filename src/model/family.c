@@ -13,6 +13,11 @@ typedef struct Document {
     "\"beta_schedule\": \"scaled_linear\", \"num_train_timesteps\": 1000, \"prediction_type\": \"epsilon\", "          \
     "\"timestep_spacing\": \"trailing\"}"
 
+/* what both pipelines are made of, in diffusers' words */
+#define PARTS(scheduler) "\"scheduler\": [\"diffusers\", \"" scheduler "\"], \"unet\": [\"diffusers\", "               \
+    "\"UNet2DConditionModel\"], \"vae\": [\"diffusers\", \"AutoencoderKL\"], \"text_encoder\": [\"transformers\", "    \
+    "\"CLIPTextModel\"], \"tokenizer\": [\"transformers\", \"CLIPTokenizer\"]"
+
 #define AUTOENCODER(scaling) "{\"_class_name\": \"AutoencoderKL\", \"in_channels\": 3, \"out_channels\": 3, "          \
     "\"latent_channels\": 4, \"sample_size\": 1024, \"block_out_channels\": [128, 256, 512, 512], "                    \
     "\"layers_per_block\": 2, \"norm_num_groups\": 32, \"act_fn\": \"silu\", \"force_upcast\": true, "                 \
@@ -27,7 +32,7 @@ typedef struct Document {
     "\"downsample_padding\": 1, \"mid_block_type\": \"UNetMidBlock2DCrossAttn\", "
 
 static const Document SD_TURBO[] = {
-    {"model_index.json", "{\"_class_name\": \"StableDiffusionPipeline\"}"},
+    {"model_index.json", "{\"_class_name\": \"StableDiffusionPipeline\", " PARTS("EulerDiscreteScheduler") "}"},
     {"scheduler/scheduler_config.json", SCHEDULE("EulerDiscreteScheduler")},
     {"vae/config.json", AUTOENCODER("0.18215")},
     {"unet/config.json", "{" UNET_COMMON
@@ -45,7 +50,9 @@ static const Document SD_TURBO[] = {
 
 static const Document SDXL_TURBO[] = {
     {"model_index.json",
-        "{\"_class_name\": \"StableDiffusionXLPipeline\", \"force_zeros_for_empty_prompt\": true}"},
+        "{\"_class_name\": \"StableDiffusionXLPipeline\", \"force_zeros_for_empty_prompt\": true, "
+        PARTS("EulerAncestralDiscreteScheduler") ", \"text_encoder_2\": [\"transformers\", "
+        "\"CLIPTextModelWithProjection\"], \"tokenizer_2\": [\"transformers\", \"CLIPTokenizer\"]}"},
     {"scheduler/scheduler_config.json", SCHEDULE("EulerAncestralDiscreteScheduler")},
     {"vae/config.json", AUTOENCODER("0.13025")},
     {"unet/config.json", "{" UNET_COMMON
@@ -71,6 +78,8 @@ static const Document SDXL_TURBO[] = {
 const char *family_repository(Family f) {
     return f == FAMILY_SDXL_TURBO ? "stabilityai/sdxl-turbo" : "stabilityai/sd-turbo";
 }
+
+const char *family_document_name(Family f, int i) { return (f == FAMILY_SDXL_TURBO ? SDXL_TURBO : SD_TURBO)[i].name; }
 
 const char *family_document(Family f, const char *name) {
     for (const Document *d = f == FAMILY_SDXL_TURBO ? SDXL_TURBO : SD_TURBO; d->name; d++)

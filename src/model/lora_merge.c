@@ -6,42 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "format/store.h"
 #include "model/weights.h"
-
-/* ---- float32 to the stored type, rounding to nearest even ---- */
-
-static uint32_t bits_of(float x) {
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-static uint16_t to_bf16(float x) {
-    uint32_t u = bits_of(x);
-    if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
-}
-
-static uint16_t to_f16(float x) {
-    uint16_t sign = (uint16_t)(bits_of(x) >> 16 & 0x8000);
-    float magnitude = fabsf(x);
-    if (isnan(x)) return sign | 0x7e00;
-    if (magnitude >= 65520.0f) return sign | 0x7c00;
-    if (magnitude < 0x1p-14f) return sign | (uint16_t)lrintf(magnitude * 0x1p24f); /* subnormal steps of 2^-24 */
-    uint32_t u = bits_of(magnitude) - (112u << 23);                                /* exponent bias 127 -> 15 */
-    return sign | (uint16_t)((u + 0xfff + (u >> 13 & 1)) >> 13);
-}
-
-static void store(DType t, void *data, size_t i, float value) {
-    if (t == DT_F16)
-        ((uint16_t *)data)[i] = to_f16(value);
-    else if (t == DT_BF16)
-        ((uint16_t *)data)[i] = to_bf16(value);
-    else if (t == DT_F64)
-        ((double *)data)[i] = (double)value;
-    else
-        ((float *)data)[i] = value;
-}
 
 /* ---- one layer ---- */
 
@@ -70,7 +36,7 @@ static int merge_layer(const SafeTensor *t, const LoraPair *p, void **merged, co
         add_product_row(p, p->a.data, p->b.data, o, row);
         for (int64_t i = 0; i < p->in; i++) {
             finite = finite && isfinite(row[i]) && (t->dtype != DT_F16 || fabsf(row[i]) < 65520.0f);
-            store(t->dtype, *merged, first + (size_t)i, row[i]);
+            dtype_store(t->dtype, *merged, first + (size_t)i, row[i]);
         }
     }
     free(row);

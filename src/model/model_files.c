@@ -14,6 +14,7 @@ struct ModelFiles {
     Arena *arena;
     const char *path, *variant, *tokenizer;
     bool single; /* path is a checkpoint file */
+    bool blank;
     Family family;
 };
 
@@ -59,6 +60,7 @@ int model_files_open(const ModelChoice *choice, ModelFiles **out, Error *err) {
         return fail(err, DRPO_E_MEMORY, "--model %s: out of memory", choice->path);
     }
     *f = (ModelFiles){.arena = a,
+                      .blank = choice->blank,
                       .path = arena_strdup(a, choice->path),
                       .variant = arena_strdup(a, choice->variant ? choice->variant : ""),
                       .tokenizer = arena_strdup(a, choice->tokenizer ? choice->tokenizer : "")};
@@ -161,5 +163,5 @@ int model_weights(const ModelFiles *f, const char *component, const char *stem, 
     }
     const char *folder = path_join(f->arena, f->path, component);
     if (!folder) return fail(err, DRPO_E_MEMORY, "%s: out of memory", f->path);
-    return weights_open_variant(folder, stem, f->variant, out, err);
+    return f->blank ? weights_blank(folder, out, err) : weights_open_variant(folder, stem, f->variant, out, err);
 }

@@ -14,6 +14,7 @@ typedef struct ModelChoice {
     const char *name;      /* what users know it by, when that is not the path: a repository id */
     const char *variant;   /* "fp16": files that are called so */
     const char *tokenizer; /* folder of the tokenizer, or of a model that has one */
+    bool blank;            /* weights are invented (weights_blank), the folder need not have any */
 } ModelChoice;
 
 typedef struct ModelFiles ModelFiles;

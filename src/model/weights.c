@@ -12,7 +12,7 @@
 #include "engine/backend.h"
 #include "format/safetensors.h"
 
-enum { NAME_LENGTH = 256, LINE_LENGTH = 65 + 2 + NAME_MAX + 1 };
+enum { MOST_BLANK = 8192, NAME_LENGTH = 256, LINE_LENGTH = 65 + 2 + NAME_MAX + 1 };
 
 typedef struct Entry {
     const SafeTensor *tensor;
@@ -28,6 +28,7 @@ struct Weights {
     int n_ignored;
     char mistake[768];
     bool stored, precise, trainable;
+    bool blank; /* entries stand in the order in which they were asked for */
 };
 
 static int by_name(const void *a, const void *b) {
@@ -39,6 +40,9 @@ static int name_against_entry(const void *name, const void *entry) {
 }
 
 static Entry *entry_find(const Weights *w, const char *name) {
+    for (size_t i = 0; w->blank && i < w->count; i++)
+        if (strcmp(w->entry[i].tensor->name, name) == 0) return &w->entry[i];
+    if (w->blank) return NULL;
     return bsearch(name, w->entry, w->count, sizeof *w->entry, name_against_entry);
 }
 
@@ -85,6 +89,26 @@ int weights_from(const WeightsParts *parts, int code, Weights **out, Error *err)
     return 0;
 }
 
+int weights_blank(const char *path, Weights **out, Error *err) {
+    *out = NULL;
+    WeightsParts parts = {.arena = arena_new()};
+    parts.path = parts.arena ? arena_strdup(parts.arena, path) : NULL;
+    parts.tensor = parts.arena ? arena_alloc(parts.arena, MOST_BLANK * sizeof *parts.tensor) : NULL;
+    const bool there = parts.path && parts.tensor;
+    Weights *w;
+    TRY(weights_from(&parts, there ? 0 : fail(err, DRPO_E_MEMORY, "%s: out of memory", path), &w, err));
+    Entry *room = realloc(w->entry, MOST_BLANK * sizeof *room);
+    if (!room) {
+        weights_free(w);
+        return fail(err, DRPO_E_MEMORY, "%s: out of memory", path);
+    }
+    memset(room, 0, MOST_BLANK * sizeof *room);
+    w->entry = room;
+    w->blank = true;
+    *out = w;
+    return 0;
+}
+
 void weights_free(Weights *w) {
     if (!w) return;
     for (int i = 0; i < w->n_ignored; i++) free(w->ignored[i]);
@@ -116,6 +140,21 @@ static bool is_mapped(const Weights *w, const void *data) {
     return false;
 }
 
+/* NULL: there is no room, which is remembered. */
+static Entry *invent(Weights *w, const char *name, Shape shape) {
+    const char *copy = w->count < MOST_BLANK ? arena_strdup(w->parts.arena, name) : NULL;
+    if (!copy) {
+        remember(w, "%s: out of memory after %zu tensors", weights_path(w), w->count);
+        return NULL;
+    }
+    SafeTensor *t = &w->parts.tensor[w->count];
+    *t = (SafeTensor){.name = copy, .dtype = DT_F16, .rank = shape.rank};
+    for (int i = 0; i < shape.rank; i++) t->dim[i] = shape.dim[i];
+    t->bytes = (size_t)shape_count(shape) * dtype_bytes(t->dtype);
+    w->entry[w->count].tensor = t;
+    return &w->entry[w->count++];
+}
+
 static bool check_entry(Weights *w, const Entry *e, const char *name, Shape shape, Shape wanted) {
     char is[96], must[96];
     if (!e)
@@ -134,6 +173,7 @@ static bool check_entry(Weights *w, const Entry *e, const char *name, Shape shap
 
 static Param *get_entry(Weights *w, const char *name, bool matrix, Shape wanted) {
     Entry *e = entry_find(w, name);
+    if (!e && w->blank) e = invent(w, name, wanted);
     if (e) e->asked = true;
     Shape shape = !e ? (Shape){0} : matrix ? matrix_shape(e->tensor) : tensor_shape(e->tensor);
     if (!check_entry(w, e, name, shape, wanted)) return NULL;

@@ -37,6 +37,9 @@ typedef struct WeightsParts {
 } WeightsParts;
 /* Maps the one file that all parts come from. The caller has made the arena; NULL is an error here. */
 int weights_parts_map(WeightsParts *parts, const char *path, Error *err);
+/* Weights that are nowhere: every tensor that is asked for is there, as float16 without values. What a network needs is
+ * then listed by weights_at (random_model.h). `path` is for messages. */
+int weights_blank(const char *path, Weights **out, Error *err);
 /* Takes files and arena over, also on failure. `code`: what the reader came to; below 0 all is given back and `code`
  * returned. */
 int weights_from(const WeightsParts *parts, int code, Weights **out, Error *err);
@@ -71,7 +74,8 @@ size_t weights_in_place_of(const Weights *w, const struct Backend *b, const char
 void weights_drop_pages(const Weights *w);
 const char *weights_path(const Weights *w); /* the file; the index of several */
 size_t weights_count(const Weights *w);
-const struct SafeTensor *weights_at(const Weights *w, size_t i); /* in file order, for writing a changed copy */
+const struct SafeTensor *weights_at(const Weights *w,
+                                    size_t i); /* item of an array in file order, for writing a copy */
 /* SHA-256 of the file. Of several: of the lines that `sha256sum FILE...` prints for them, in the order of their names.
  */
 int weights_sha256(const Weights *w, char hex[65], Error *err);

@@ -184,6 +184,17 @@ static void sha256_known_answers(void **state) {
     assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
+static void room_on_the_disk_is_asked_for(void **state) {
+    (void)state;
+    Error err = {0};
+    assert_ok(disk_room(TEST_TMP, 1, &err), err);
+    assert_ok(disk_room(TEST_TMP "/not/there/yet", 1, &err), err);
+    assert_ok(disk_room("not-there-yet", 1, &err), err);
+    assert_ok(disk_room("/not-there-yet", 1, &err), err);
+    assert_fails(disk_room(TEST_TMP "/not/there/yet", SIZE_MAX, &err), DRPO_E_INPUT,
+                 "/not/there/yet: 17179869184.00 GiB", err);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(atomic_writing_replaces_the_whole),
@@ -192,6 +203,7 @@ int main(void) {
         cmocka_unit_test(mapping_and_reading_refuse_what_is_no_file),
         cmocka_unit_test(folders_are_made_committed_and_removed),
         cmocka_unit_test(a_folder_is_locked_once),
+        cmocka_unit_test(room_on_the_disk_is_asked_for),
         cmocka_unit_test(paths_are_joined),
         cmocka_unit_test(sha256_known_answers),
     };

@@ -173,10 +173,47 @@ static void strange_files_get_their_own_message(void **state) {
     assert_fails(safetensors_open(in_dir(dir, "none"), &f, &err), DRPO_E_INPUT, "none: cannot open", err);
 }
 
+/* Bytes 0, 1, 2, ... of every tensor, as often as user says. */
+static int count_up(void *user, const SafeTensor *t, size_t first, size_t n, void *out, Error *err) {
+    int *left = user;
+    if ((*left)-- == 0) return fail(err, DRPO_E_CANCELLED, "enough at %s", t->name);
+    for (size_t i = 0; i < n; i++) ((uint8_t *)out)[i] = (uint8_t)((first + i) % 251);
+    return 0;
+}
+
+static void tensors_may_be_made_while_they_are_written(void **state) {
+    (void)state;
+    Error err = {0};
+    char dir[512];
+    const char *path = in_dir(fresh_dir("safetensors_made", dir), "a.safetensors");
+    enum { LARGE = SAFE_PIECE + 6 };
+    SafeTensor tensors[] = {
+        {"b", DT_U8, 1, {LARGE}, NULL, LARGE}, {"a", DT_F16, 2, {2, 3}, NULL, 12}, {"none", DT_U8, 1, {0}, NULL, 0}};
+    int pieces = 3;
+    assert_ok(safetensors_write_made(path, tensors, 3, count_up, &pieces, &err), err);
+    assert_int_equal(pieces, 0);
+    SafeFile *f;
+    assert_ok(safetensors_open(path, &f, &err), err);
+    for (size_t i = 0; i < 2; i++) {
+        const SafeTensor *t = safetensors_find(f, tensors[i].name);
+        assert_non_null(t);
+        assert_int_equal(t->bytes, tensors[i].bytes);
+        for (size_t k = 0; k < t->bytes; k++) assert_int_equal(((const uint8_t *)t->data)[k], k % 251);
+    }
+    safetensors_close(f);
+    pieces = 2; /* the second piece of b is refused */
+    path = in_dir(fresh_dir("safetensors_made", dir), "a.safetensors");
+    assert_fails(safetensors_write_made(path, tensors, 3, count_up, &pieces, &err), DRPO_E_CANCELLED, "enough at b",
+                 err);
+    assert_ok(dir_remove(dir, &err), err); /* with nothing in it that could not be removed */
+    assert_false(file_exists(path));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_tensors_come_back),
         cmocka_unit_test(writing_refuses_what_would_not_be_readable),
+        cmocka_unit_test(tensors_may_be_made_while_they_are_written),
         cmocka_unit_test(damaged_headers_are_refused),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(strange_files_get_their_own_message),
