@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "format/json.h"
 #include "format/jsonl.h"
@@ -28,6 +29,8 @@ typedef struct Drawing {
     long per_prompt;          /* noise of prompt p begins at image p * per_prompt */
     bool own_seeds;           /* every picture has a seed of its own */
     bool single, save;        /* --out is one file; --save-latents */
+    json_t *written;          /* --json: paths; else NULL */
+    double opened, start;     /* seconds since the process was started, see print_json */
 } Drawing;
 
 static int collect_prompts(Drawing *d, Error *err) {
@@ -108,6 +111,7 @@ static int open_all(Drawing *d, Error *err) {
     TRY(allocate(d, err));
     TRY(open_noise(d, err));
     TRY(picture_text_open(&d->text, d->session.pipeline, lora, d->session.arena, err));
+    d->opened = clock_process();
     TRY(memory_fill(d->job, &d->session, &d->prompts, records(d), err));
     return open_output(d, err);
 }
@@ -138,7 +142,9 @@ static int write_picture(Drawing *d, size_t prompt, int i, Error *err) {
     TRY(png_write_rgb(path, d->rgb + (size_t)i * (size_t)d->height * (size_t)d->width * 3, d->width, d->height, &pair,
                       1, err));
     if (!d->single) TRY(write_manifest(d, &d->prompts.items[prompt], name, seed, err));
-    job_result(d->job, "%s", path);
+    if (!d->written) job_result(d->job, "%s", path);
+    if (d->written && json_array_append_new(d->written, json_string(path)) != 0)
+        return fail(err, DRPO_E_MEMORY, "out of memory");
     return 0;
 }
 
@@ -166,15 +172,33 @@ static int save_latents(const Drawing *d, Error *err) {
     return safetensors_write(config_text(d->job->config, OPT_SAVE_LATENTS), both, 2, NULL, 0, err);
 }
 
+/* One line. Seconds since the process was started: until everything is opened and planned, until the generator's first
+ * product, with prompts encoded and weights packed, and until the last picture is written. */
+static int print_json(const Drawing *d, Error *err) {
+    json_t *root = json_pack("{s:O, s:f, s:f, s:f, s:i, s:I}", "pictures", d->written, "opened_seconds", d->opened,
+                             "start_seconds", d->start, "seconds", clock_process(), "threads", d->session.threads,
+                             "peak_bytes", (json_int_t)memory_peak_bytes());
+    char *text = root ? json_dumps(root, JSON_REAL_PRECISION(6)) : NULL;
+    if (text) job_result(d->job, "%s", text);
+    const int code = text ? 0 : fail(err, DRPO_E_MEMORY, "out of memory");
+    free(text);
+    json_decref(root);
+    return code;
+}
+
 static int draw(Drawing *d, Error *err) {
     TRY(config_check(d->job->config, err));
+    if (config_bool(d->job->config, OPT_JSON) && !(d->written = json_array()))
+        return fail(err, DRPO_E_MEMORY, "out of memory");
     TRY(open_all(d, err));
+    d->start = clock_process();
     for (size_t i = 0; i < d->prompts.count; i++) {
         if (job_cancelled(d->job))
             return fail(err, DRPO_E_CANCELLED, "stopped on request after %zu of %zu prompts", i, d->prompts.count);
         TRY(draw_prompt(d, i, err));
     }
-    return d->save ? save_latents(d, err) : 0;
+    if (d->save) TRY(save_latents(d, err));
+    return d->written ? print_json(d, err) : 0;
 }
 
 int verb_sample(const Job *job, Error *err) {
@@ -184,6 +208,7 @@ int verb_sample(const Job *job, Error *err) {
     if (d.sampler) sampler_free(d.sampler);
     if (d.noise) noise_close(d.noise);
     if (d.adapter) lora_free(d.adapter);
+    json_decref(d.written);
     free(d.z);
     free(d.latents);
     free(d.rgb);

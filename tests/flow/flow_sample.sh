@@ -12,6 +12,12 @@ cmp -s a/00000-44.png c.png || broken "picture 2 of seed 42 is not picture 0 of 
 cmp -s a/00000-42.png a/00000-43.png && broken "two seeds gave one picture"
 grep -q "Steps: 1, Sampler: Euler" a/00000-42.png || broken "no parameters in the PNG"
 
+expect 0 "$DRPO" $S "a photo of a star" --n 2 --out j --json
+[ "$(wc -l <out)" -eq 1 ] && grep -q '"pictures": \["j/00000-42.png", "j/00000-43.png"\], "opened_seconds": [0-9.e-]*, "start_seconds": [0-9.e-]*, "seconds": [0-9]' out ||
+    broken "sample --json: $(cat out)"
+sed 's/.*"opened_seconds": \([^,]*\), "start_seconds": \([^,]*\), "seconds": \([^,]*\),.*/\1 \2 \3/' out | awk '!(0 < $1 && $1 <= $2 && $2 < $3) { exit 1 }' ||
+    broken "seconds do not rise: $(cat out)"
+
 # the latents file holds its noise too
 expect 0 "$DRPO" $S "a photo of a star" --n 3 --noise a.safetensors --out d --save-latents d.safetensors
 cmp -s a.safetensors d.safetensors || broken "the same noise gave other latents"
