@@ -3,8 +3,8 @@
  *     CONV2D     y [pixels,out] = act(C w^T + bias + residual)     C [pixels, in*kh*kw]: what lies under each pixel
  *     CONV2D_DX  C = dy w, then every element of C is added to the pixel of dx it was taken from
  *
- * w [out, in*kh*kw] is the file's own order, so both directions read it where it lies (panel.c). Such are the lowest
- * resolutions of a published UNet: most of its weights, and too few tiles for Winograd's method to pay. */
+ * w [out, in*kh*kw] is the file's own order, so both directions read it where it lies (panel.c). Such are those of a
+ * published UNet that halve its resolution, and with CpuOptions.exact all of the lowest ones. */
 #include <stdlib.h>
 #include <string.h>
 

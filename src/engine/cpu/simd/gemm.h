@@ -1,18 +1,13 @@
 /* C (+)= A B for the small products inside attention: B and C have contiguous rows, A any strides.
  *
- * A block of C stays in registers while k runs; every element sums over k in order. */
+ * A block of C stays in registers while k runs; every element sums over k in order, so a product in parts of
+ * k gives the same bytes. */
 #ifndef DRPO_ENGINE_CPU_SIMD_GEMM_H
 #define DRPO_ENGINE_CPU_SIMD_GEMM_H
 
 #include <stdbool.h>
 
 #include "engine/cpu/simd/vec.h"
-
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 
 typedef struct Gemm {
     int m, n, k;
@@ -34,10 +29,12 @@ enum { GEMM_ROWS = 8, GEMM_VECTORS = 2 };
 /* Rows i..i+mr of C, columns j..j+nv*W, the last vector holding `last` of W columns. */
 INLINE void gemm_block(const Gemm *g, int i, int j, const int mr, const int nv, size_t last) {
     vf acc[GEMM_ROWS][GEMM_VECTORS];
+    float *c = g->c + (size_t)i * g->c_row + j;
     UNROLL
     for (int r = 0; r < mr; r++) {
         UNROLL
-        for (int v = 0; v < nv; v++) acc[r][v] = (vf){0};
+        for (int v = 0; v < nv; v++)
+            acc[r][v] = g->add ? load_part(c + (size_t)r * g->c_row + v * W, v + 1 < nv ? W : last) : (vf){0};
     }
     const float *a = g->a + (size_t)i * g->a_row, *b = g->b + j;
     size_t a_row = g->a_row;
@@ -53,15 +50,8 @@ INLINE void gemm_block(const Gemm *g, int i, int j, const int mr, const int nv, 
     }
     UNROLL
     for (int r = 0; r < mr; r++) {
-        float *c = g->c + (size_t)(i + r) * g->c_row + j;
         UNROLL
-        for (int v = 0; v < nv; v++) {
-            bool whole = v + 1 < nv || last == W;
-            if (whole)
-                store(c + v * W, g->add ? load(c + v * W) + acc[r][v] : acc[r][v]);
-            else
-                store_some(c + v * W, g->add ? load_some(c + v * W, last) + acc[r][v] : acc[r][v], last);
-        }
+        for (int v = 0; v < nv; v++) store_part(c + (size_t)r * g->c_row + v * W, acc[r][v], v + 1 < nv ? W : last);
     }
 }
 

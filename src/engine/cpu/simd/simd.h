@@ -46,13 +46,15 @@ typedef struct WinogradWeights {
     bool flip;
 } WinogradWeights;
 
-/* A block of tiles times a slice of output channels. */
+/* A block of tiles times a part of the input channels and a slice of the output channels, in three steps: v from x; m
+ * from v and u, added to what the parts before gave; y from m. */
 typedef struct WinogradTask {
     const float *x, *u, *bias, *residual; /* bias [out] or NULL; residual like y or NULL */
     float *y;
-    float *v, *m;             /* scratch: [36, tiles, in], [36, tiles, slice] */
+    float *v, *m;             /* scratch: [36, tiles, part], [36, tiles, slice] */
     const float *zeros;       /* [in]: a pixel outside the image */
     size_t in, out;           /* channels */
+    size_t first_in, part;    /* u begins with first_in */
     size_t first_out, slice;  /* slice: rounded up to whole vectors; u begins with it */
     size_t u_stride;          /* floats between places of u */
     int height, width, tiles; /* tiles: of this block */
@@ -105,7 +107,9 @@ typedef struct SimdKernels {
     /* ---- convolution ---- */
     size_t winograd_panel; /* output channels that are stored together */
     void (*winograd_weights)(const WinogradWeights *task);
-    void (*winograd)(const WinogradTask *task);
+    void (*winograd_input)(const WinogradTask *task);
+    void (*winograd_products)(const WinogradTask *task);
+    void (*winograd_output)(const WinogradTask *task);
 } SimdKernels;
 
 /* Fills in the table; avx2 and avx512 may only be called into where the processor has these instructions. */

@@ -26,6 +26,12 @@ typedef float vf __attribute__((vector_size(W * sizeof(float)), aligned(W * size
 typedef int32_t vi __attribute__((vector_size(W * sizeof(float)), aligned(W * sizeof(float))));
 typedef float vf_unaligned __attribute__((vector_size(W * sizeof(float)), aligned(4), may_alias));
 
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #define INLINE static inline __attribute__((always_inline, unused))
 
 INLINE vf splat(float s) { return s - (vf){0}; }
@@ -46,6 +52,45 @@ INLINE void store_some(float *p, vf v, size_t n) {
     for (size_t i = 0; i < n; i++) p[i] = v[i];
 }
 #endif
+
+/* The first n <= W. */
+INLINE vf load_part(const float *p, size_t n) { return n == W ? load(p) : load_some(p, n); }
+INLINE void store_part(float *p, vf v, size_t n) {
+    if (n == W)
+        store(p, v);
+    else
+        store_some(p, v, n);
+}
+
+/* Rows become columns: at each distance d, blocks of d x d lanes of two rows that lie d apart change places. */
+#define UPPER_LANE(l, d) ((l) & (d) ? W + (l) - (d) : (l))
+#define LOWER_LANE(l, d) ((l) & (d) ? W + (l) : (l) + (d))
+#define FOUR_LANES(f, l, d) f(l, d), f(l + 1, d), f(l + 2, d), f(l + 3, d)
+#if defined(__AVX512F__)
+#define ALL_LANES(f, d) FOUR_LANES(f, 0, d), FOUR_LANES(f, 4, d), FOUR_LANES(f, 8, d), FOUR_LANES(f, 12, d)
+#elif defined(__AVX2__)
+#define ALL_LANES(f, d) FOUR_LANES(f, 0, d), FOUR_LANES(f, 4, d)
+#else
+#define ALL_LANES(f, d) FOUR_LANES(f, 0, d)
+#endif
+#define SWAP_BLOCKS(x, d)                                                                                              \
+    UNROLL                                                                                                             \
+    for (int i = 0; i < W; i++) {                                                                                      \
+        if (i & (d)) continue;                                                                                         \
+        vf upper = x[i], lower = x[i + (d)];                                                                           \
+        x[i] = __builtin_shufflevector(upper, lower, ALL_LANES(UPPER_LANE, d));                                        \
+        x[i + (d)] = __builtin_shufflevector(upper, lower, ALL_LANES(LOWER_LANE, d));                                  \
+    }
+INLINE void transpose(vf x[W]) {
+#if defined(__AVX512F__)
+    SWAP_BLOCKS(x, 8)
+#endif
+#if defined(__AVX2__)
+    SWAP_BLOCKS(x, 4)
+#endif
+    SWAP_BLOCKS(x, 2)
+    SWAP_BLOCKS(x, 1)
+}
 
 /* Halves are added until one lane is left: a fixed order, so that a sum is the same whoever computes it. */
 INLINE float sum_lanes(vf v) {

@@ -48,26 +48,59 @@ INLINE void weight_line(vf *y, const int y_step, const vf *x, const int x_step) 
 
 /* ---- weights ---- */
 
-/* One input channel, W output channels from `w` (out_stride apart): 36 vectors, xi_stride apart. */
+enum { TAPS = 9, TAP_ROWS = TAPS > W ? TAPS : W };
+
+/* tap[k]: weight k of n <= W output channels, which lie out_stride apart. Reads W floats of each. */
+INLINE void load_taps(vf tap[TAP_ROWS], const float *w, size_t out_stride, size_t n) {
+    int k = 0;
+    for (; k == 0 || k + W <= TAPS; k += W) {
+        UNROLL
+        for (int o = 0; o < W; o++) tap[k + o] = (size_t)o < n ? load(w + (size_t)o * out_stride + k) : (vf){0};
+        transpose(tap + k);
+    }
+    for (; k < TAPS; k++) {
+        float lanes[W] = {0};
+        for (size_t o = 0; o < n; o++) lanes[o] = w[o * out_stride + (size_t)k];
+        tap[k] = load(lanes);
+    }
+}
+
+/* One input channel, n <= W output channels: 36 vectors, xi_stride apart. */
 INLINE void weight_vector(float *u, size_t xi_stride, const float *w, size_t out_stride, size_t n, bool flip) {
-    float lanes[9][W] __attribute__((aligned(64))) = {{0}};
-    for (size_t o = 0; o < n; o++)
-        for (int k = 0; k < 9; k++) lanes[flip ? 8 - k : k][o] = w[o * out_stride + (size_t)k];
-    vf g[9], half[18], full[36];
-    for (int k = 0; k < 9; k++) g[k] = load(lanes[k]);
-    for (int c = 0; c < 3; c++) weight_line(half + c, 3, g + c, 3);            /* [6,3] */
-    for (int r = 0; r < 6; r++) weight_line(full + 6 * r, 1, half + 3 * r, 1); /* [6,6] */
-    for (int xi = 0; xi < 36; xi++) store(u + (size_t)xi * xi_stride, full[xi]);
+    vf tap[TAP_ROWS], g[TAPS], half[18];
+    load_taps(tap, w, out_stride, n);
+    UNROLL
+    for (int k = 0; k < TAPS; k++) g[k] = tap[flip ? TAPS - 1 - k : k];
+    UNROLL
+    for (int c = 0; c < 3; c++) weight_line(half + c, 3, g + c, 3); /* [6,3] */
+    UNROLL
+    for (int r = 0; r < 6; r++) {
+        vf row[6];
+        weight_line(row, 1, half + 3 * r, 1);
+        UNROLL
+        for (int k = 0; k < 6; k++) store(u + (size_t)(6 * r + k) * xi_stride, row[k]);
+    }
+}
+
+/* Whole vectors apart from the rest, so that loops over lanes unroll. */
+INLINE void weights_of(const WinogradWeights *t, const bool flip) {
+    for (size_t i = 0; i < t->in; i++) {
+        for (size_t o = 0; o < PANEL; o += W) {
+            const float *w = t->w + i * t->in_stride + o * t->out_stride;
+            float *u = t->u + i * PANEL + o;
+            if (o + W <= t->out)
+                weight_vector(u, t->xi_stride, w, t->out_stride, W, flip);
+            else
+                weight_vector(u, t->xi_stride, w, t->out_stride, o < t->out ? t->out - o : 0, flip);
+        }
+    }
 }
 
 static void weights(const WinogradWeights *t) {
-    for (size_t i = 0; i < t->in; i++) {
-        for (size_t o = 0; o < PANEL; o += W) {
-            size_t n = o >= t->out ? 0 : t->out - o < W ? t->out - o : W;
-            weight_vector(t->u + i * PANEL + o, t->xi_stride, t->w + i * t->in_stride + o * t->out_stride,
-                          t->out_stride, n, t->flip);
-        }
-    }
+    if (t->flip)
+        weights_of(t, true);
+    else
+        weights_of(t, false);
 }
 
 /* ---- tiles ---- */
@@ -82,14 +115,6 @@ static Tile tile_of(const WinogradTask *t, int64_t index) {
     int64_t place = index % (across * down), pixels = (int64_t)t->height * t->width;
     return (Tile){(int)(place / across) * 4, (int)(place % across) * 4, t->x + (size_t)(image * pixels) * t->in,
                   (size_t)(image * pixels) * t->out};
-}
-
-INLINE vf load_part(const float *p, size_t n) { return n == W ? load(p) : load_some(p, n); }
-INLINE void store_part(float *p, vf v, size_t n) {
-    if (n == W)
-        store(p, v);
-    else
-        store_some(p, v, n);
 }
 
 /* The 36 pixels under a tile; those outside the image are t->zeros, so that no branch is needed per channel. */
@@ -128,15 +153,17 @@ INLINE void input_vector(const float *const pixel[36], float *v, size_t xi_strid
 }
 
 static void input_tiles(const WinogradTask *t) {
-    size_t xi_stride = (size_t)t->tiles * t->in;
+    size_t xi_stride = (size_t)t->tiles * t->part;
     for (int i = 0; i < t->tiles; i++) {
         Tile tile = tile_of(t, t->first_tile + i);
         const float *pixel[36];
         pixels_of(t, &tile, pixel);
-        float *v = t->v + (size_t)i * t->in;
+        for (int p = 0; p < 36; p++)
+            if (pixel[p] != t->zeros) pixel[p] += t->first_in;
+        float *v = t->v + (size_t)i * t->part;
         size_t c = 0;
-        for (; c + W <= t->in; c += W) input_vector(pixel, v, xi_stride, c, W);
-        if (c < t->in) input_vector(pixel, v, xi_stride, c, t->in - c);
+        for (; c + W <= t->part; c += W) input_vector(pixel, v, xi_stride, c, W);
+        if (c < t->part) input_vector(pixel, v, xi_stride, c, t->part - c);
     }
 }
 
@@ -146,14 +173,15 @@ static void products(const WinogradTask *t) {
         for (size_t o = 0; o < t->slice; o += PANEL)
             gemm(&(Gemm){.m = t->tiles,
                          .n = (int)(t->slice - o < PANEL ? t->slice - o : PANEL),
-                         .k = (int)t->in,
-                         .a = t->v + xi * (size_t)t->tiles * t->in,
-                         .a_row = t->in,
+                         .k = (int)t->part,
+                         .a = t->v + xi * (size_t)t->tiles * t->part,
+                         .a_row = t->part,
                          .a_col = 1,
-                         .b = t->u + xi * t->u_stride + o * t->in,
+                         .b = t->u + xi * t->u_stride + o * t->part,
                          .b_row = PANEL,
                          .c = t->m + xi * m_stride + o,
-                         .c_row = t->slice});
+                         .c_row = t->slice,
+                         .add = t->first_in > 0});
     }
 }
 
@@ -195,14 +223,10 @@ static void output_tiles(const WinogradTask *t) {
     }
 }
 
-static void convolve(const WinogradTask *t) {
-    input_tiles(t);
-    products(t);
-    output_tiles(t);
-}
-
 void PART(winograd)(SimdKernels *k) {
     k->winograd_panel = PANEL;
     k->winograd_weights = weights;
-    k->winograd = convolve;
+    k->winograd_input = input_tiles;
+    k->winograd_products = products;
+    k->winograd_output = output_tiles;
 }
