@@ -1,6 +1,6 @@
-"""Times the PyTorch reference trainer on the demo's training: the peer that drpo is measured against.
+"""Times the PyTorch reference trainer on one update with the demo's rewards: the peer that drpo is measured against.
 
-Same prompts per update, candidates, rewards, features, adapter and threads as `drpo bench --config tools/demo.yaml`; allocator
+Same prompts per update, candidates, rewards, features, adapter and threads as `drpo bench --config bench/update.yaml`; allocator
 settings that keep pages (keep_memory). Prints one JSON line: median seconds per update and peak resident memory. The first
 update is not timed.
 """

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures drpo beside PyTorch, alternately in one go, and prints the ratios.
-#   bench/run.sh DRPO PYTHON [ROUNDS]              the demo's own update beside the reference trainer
+#   bench/run.sh DRPO PYTHON [ROUNDS]              one update with the demo's rewards beside the reference trainer
 #   bench/run.sh DRPO PYTHON [ROUNDS] full FOLDER [K]  SD-Turbo or SDXL-Turbo at full size (tools/fullsize/make_model.py): an update,
 #                       K (4) candidates of 256 x 256, and from the start to one picture of 512 x 512, beside diffusers
 # DRPO: the program; PYTHON: an interpreter with torch, diffusers, peft and numpy. Appends a machine header and every figure to
@@ -22,8 +22,7 @@ ours() { # arguments of `drpo bench`
 theirs() { "$python" "$@" 2>/dev/null | tail -n 1 >>"$tmp"; }
 
 demo_round() {
-    grep -v '^eval-' tools/demo.yaml >"$work/demo.yaml" # evaluations are no part of an update
-    ours --config "$work/demo.yaml" --reward "exec:$python examples/rewards/warm.py?images=rgb@0.4" --reward scene@0.6 --steps 4
+    ours --config bench/update.yaml --reward "exec:$python examples/rewards/warm.py?images=rgb@0.4" --reward scene@0.6 --steps 4
     theirs bench/peer.py --steps 3 --threads "$threads"
 }
 

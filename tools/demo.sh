@@ -1,8 +1,8 @@
 #!/bin/sh
 # The main job on the embedded generator, run by `./dev demo`: a taste written as a ten-line program and the scene verifier steer it together.
 #
-#   base scores -> training (about six minutes on two cores) -> the same prompts and noises again -> table and report
-# Extra arguments go to `drpo train`, e.g. --steps 20 for a quick look.
+#   base scores -> training (less than two minutes on two cores) -> the same prompts and noises again -> table and report
+# Extra arguments go to `drpo train`, e.g. --steps 6 for a quick look.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -26,7 +26,7 @@ echo "demo: the base on 120 held-out prompts, 8 noises each"
 $drpo eval --reward "$warm" --reward scene $test_set
 
 echo "demo: training toward warm colours and correct scenes"
-$drpo train --config tools/demo.yaml --reward "$warm@0.4" --reward scene@0.6 --out "$run" --overwrite "$@"
+$drpo train --config tools/demo.yaml --reward "$warm@0.3" --reward scene@0.7 --out "$run" --overwrite "$@"
 
 echo "demo: base and tuned on the same held-out prompts and noises"
 # shellcheck disable=SC2086
