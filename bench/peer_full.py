@@ -1,10 +1,13 @@
-"""Times one update of SD-Turbo or SDXL-Turbo at full size in PyTorch: the peer of `drpo bench --model FOLDER`.
+"""Times one update of SD-Turbo or SDXL-Turbo at full size in PyTorch: the peer of `drpo bench step --shape`.
 
     peer_full.py FOLDER --candidates 4 --resolution 256
 
+FOLDER as `drpo bench step --shape sd-turbo|sdxl-turbo` makes it, with its latent feature network.
+
 The reference trainer, channels-last, without gradient checkpointing, with allocator settings that keep pages (keep_memory): the
-fastest that plain PyTorch was seen to be. SDXL's text encoders leave memory when the prompt is encoded. The reward is redness, the features are latent_mean_8 and latent_std_8. Prints one JSON
-line: median seconds per update and peak resident memory. The first update is not timed.
+fastest that plain PyTorch was seen to be. SDXL's text encoders leave memory when the prompt is encoded. Reward, features and the numbers of positives and negatives are those of that command. Prints one
+JSON line: median seconds per update, seconds from the start of the process to the first update, and peak resident memory. The first
+update is not timed.
 """
 
 import argparse
@@ -20,15 +23,20 @@ import trainer as reference
 from trainer import Settings, Trainer
 
 import torch
-from tiny.common import CHANNELS_LAST, NOISE, SIGMA, TIMESTEP, keep_memory, to_images, token_ids
+from tiny.common import CHANNELS_LAST, NOISE, SIGMA, TIMESTEP, keep_memory, process_seconds, to_images, token_ids
 
 PROMPT = "a red fox in the snow"
 
 
-class RedTrainer(Trainer):
+class BrightTrainer(Trainer):
     def score(self, latents, meta):
-        pictures = torch.from_numpy(to_images(self.vae, latents, 1)).double().mean((1, 2))
-        return pictures[:, 0] - pictures[:, 1:].mean(1)
+        return torch.from_numpy(to_images(self.vae, latents, 1)).double().mean((1, 2, 3))
+
+
+def feature_keys(side):
+    """Of a map that is an eighth of the latents."""
+    cells = [""] + [f"_{p}" for p in (2, 4) if side // 8 % p == 0]
+    return [f"layer4_{moment}{cell}" for cell in cells for moment in ("mean", "std")]
 
 
 class Sdxl:
@@ -77,11 +85,15 @@ def main():
     if os.path.exists(os.path.join(options.folder, "text_encoder_2")):
         sdxl = Sdxl(options.resolution)
         reference.load_model, reference.one_step = sdxl.load_model, sdxl.one_step
-        RedTrainer.encode = lambda self, prompts: sdxl.text.expand(len(prompts), -1, -1)
-    features = {"latent": ["latent_mean_8", "latent_std_8"]}
-    trainer = RedTrainer(Settings(model=options.folder, candidates=k, positives=1, negatives=1, lambda_ref=0.5, features=features))
+        BrightTrainer.encode = lambda self, prompts: sdxl.text.expand(len(prompts), -1, -1)
+    features = {os.path.abspath(os.path.join(options.folder, "features")): feature_keys(side)}
+    picked = max(1, k // 3)
+    trainer = BrightTrainer(
+        Settings(model=options.folder, candidates=k, positives=picked, negatives=picked, lambda_ref=0.5, features=features)
+    )
     del trainer.vae.encoder
     draw = torch.Generator().manual_seed(0)
+    started = process_seconds()
     seconds = []
     for _ in range(options.steps + 1):
         noise = torch.randn(1, k, 4, side, side, generator=draw)
@@ -90,7 +102,8 @@ def main():
         seconds.append(time.perf_counter() - start)
     median = statistics.median(seconds[1:])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"program": "pytorch", "median_seconds_per_update": median, "images_per_second": k / median, "peak_bytes": peak}))
+    row = {"median_seconds_per_update": median, "images_per_second": k / median, "start_seconds": started, "peak_bytes": peak}
+    print(json.dumps({"program": "pytorch", **row}))
 
 
 main()

@@ -11,6 +11,8 @@ for key, label, scale in (
     ("median_seconds_per_update", "seconds per update", 1),
     ("images_per_second", "images per second", 1),
     ("peak_bytes", "peak memory, MiB", 2**-20),
+    ("start_seconds", "seconds from start to an update", 1),
+    ("seconds_to_generator", "seconds from start to the UNet", 1),
     ("seconds_to_picture", "seconds from start to a picture", 1),
     ("peak_bytes_of_sampling", "peak memory of sampling, MiB", 2**-20),
 ):

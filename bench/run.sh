@@ -1,8 +1,9 @@
 #!/bin/sh
 # Measures drpo beside PyTorch, alternately in one go, and prints the ratios.
 #   bench/run.sh DRPO PYTHON [ROUNDS]              one update with the demo's rewards beside the reference trainer
-#   bench/run.sh DRPO PYTHON [ROUNDS] full FOLDER [K]  SD-Turbo or SDXL-Turbo at full size (tools/fullsize/make_model.py): an update,
-#                       K (4) candidates of 256 x 256, and from the start to one picture of 512 x 512, beside diffusers
+#   bench/run.sh DRPO PYTHON [ROUNDS] full sd-turbo|sdxl-turbo [K]  the published sizes with random weights, which drpo writes once to
+#                       $SHAPES (drpo/shapes in the cache folder) and both read: an update, K (4) candidates of 256 x 256, and from
+#                       the start to one picture of 512 x 512, beside diffusers
 # DRPO: the program; PYTHON: an interpreter with torch, diffusers, peft and numpy. Appends a machine header and every figure to
 # bench/results/<date>.jsonl.
 set -eu
@@ -28,15 +29,19 @@ demo_round() {
 
 full_round() {
     echo "a red fox in the snow" >"$work/prompts.txt"
-    ours --model "$model" --resolution 256 --candidates "$k" --positives 1 --negatives 1 --prompts-per-step 1 --prompts "$work/prompts.txt" \
-        --reward "plugin:$(dirname "$drpo")/redness.so" --features "latent?keys=latent_mean_8,latent_std_8" --steps 2
+    ours step --shape "$shape" --shape-dir "$shapes" --resolution 256 --candidates "$k" --prompts "$work/prompts.txt" --steps 2
     theirs bench/peer_full.py "$model" --candidates "$k" --steps 2 --threads "$threads"
-    theirs bench/measure.py drpo "$drpo" sample --model "$model" --resolution 512 --prompt "a red fox" --out "$work/samples"
+    theirs bench/measure.py drpo "$drpo" sample --model "$model" --resolution 512 --prompt "a red fox" --out "$work/samples" \
+        --text-cache "$(mktemp -d "$work/text.XXXXXX")" --json # no prompt is known from an earlier round
     theirs bench/measure.py pytorch "$python" tools/fullsize/peer_sample.py "$model" 512
 }
 
 cd "$here"
-if [ "$kind" = full ]; then model=$(realpath "$5") k=${6:-4}; fi
+if [ "$kind" = full ]; then
+    shape=${5:?sd-turbo or sdxl-turbo} k=${6:-4}
+    shapes=$(realpath -m "${SHAPES:-${XDG_CACHE_HOME:-$HOME/.cache}/drpo/shapes}")
+    model=$shapes/$shape
+fi
 cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
 isa=$(sed -n 's/^flags[^:]*: *//p' /proc/cpuinfo | head -n 1 | tr ' ' '\n' | grep -E '^(avx2|avx512f|avx512_bf16|amx_bf16)$' | sort | tr '\n' ' ')
 printf '{"machine": "%s", "isa": "%s", "cores": %s, "date": "%s", "measured": "%s"}\n' "$cpu" "$isa" "$threads" \

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import tempfile
+import time
 
 import numpy as np
 import torch
@@ -37,6 +38,13 @@ def keep_memory():
     if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         os.environ.update(settings)
         os.execv(sys.executable, [sys.executable] + sys.argv)
+
+
+def process_seconds():
+    """Since this process was started, imports included."""
+    with open("/proc/self/stat") as f:
+        ticks = int(f.read().rsplit(")", 1)[1].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def one_step(unet, noise, text):
