@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "format/safetensors.h"
 #include "model/latent_resnet.h"
 
@@ -20,11 +21,6 @@ static const char *bare_name(const char *name) {
         i = there ? 0 : i + 1;
     }
     return name;
-}
-
-static bool ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
 }
 
 static const char *final_name(Arena *a, const char *name) {

@@ -57,16 +57,10 @@ void lora_free(Adapter *a) {
     free(a);
 }
 
-static bool ends_in(const char *module, const char *target) {
-    size_t length = strlen(module), tail = strlen(target);
-    if (tail > length || strcmp(module + length - tail, target) != 0) return false;
-    return tail == length || module[length - tail - 1] == '.';
-}
-
 bool lora_is_target(const Adapter *a, const char *module) {
     if (!a->targets[0]) return true;
     for (char **t = a->targets; *t; t++)
-        if (ends_in(module, *t)) return true;
+        if (lora_names_module(*t, module)) return true;
     return false;
 }
 
@@ -104,7 +98,7 @@ int lora_register(Adapter *a, const char *module, int64_t in, int64_t out, Error
 static int check_targets(const Adapter *a, Error *err) {
     for (char **t = a->targets; *t; t++) {
         bool found = false;
-        for (int i = 0; i < a->n_pair && !found; i++) found = ends_in(a->pair[i].module, *t);
+        for (int i = 0; i < a->n_pair && !found; i++) found = lora_names_module(*t, a->pair[i].module);
         if (!found)
             return fail(err, DRPO_E_USAGE,
                         "LoRA target '%s': no linear layer of this UNet ends in it; usual: to_q,to_k,to_v,to_out.0",

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const struct {
     const char *text;
     LoraPart part;
@@ -34,6 +36,11 @@ static const char *without_prefixes(const char *key) {
     return key;
 }
 
+bool lora_names_module(const char *text, const char *module) {
+    size_t length = strlen(module), tail = strlen(text);
+    return ends_with(module, text) && (tail == length || module[length - tail - 1] == '.');
+}
+
 /* "attn1.processor.to_out" -> "attn1.to_out.0" */
 static void modernize(char module[LORA_NAME_LENGTH]) {
     static const char old[] = ".processor.";
@@ -41,8 +48,7 @@ static void modernize(char module[LORA_NAME_LENGTH]) {
     if (!at) return;
     memmove(at + 1, at + sizeof old - 1, strlen(at + sizeof old - 1) + 1);
     size_t length = strlen(module);
-    if (length > 7 && length < LORA_NAME_LENGTH - 3 && strcmp(module + length - 7, ".to_out") == 0)
-        strcat(module, ".0");
+    if (length > 7 && length < LORA_NAME_LENGTH - 3 && ends_with(module, ".to_out")) strcat(module, ".0");
 }
 
 bool lora_key_parse(const char *key, char module[LORA_NAME_LENGTH], LoraPart *part) {
@@ -50,7 +56,7 @@ bool lora_key_parse(const char *key, char module[LORA_NAME_LENGTH], LoraPart *pa
     size_t length = strlen(start);
     for (size_t i = 0; i < sizeof SUFFIXES / sizeof *SUFFIXES; i++) {
         size_t tail = strlen(SUFFIXES[i].text);
-        if (length <= tail || strcmp(start + length - tail, SUFFIXES[i].text) != 0) continue;
+        if (length <= tail || !ends_with(start, SUFFIXES[i].text)) continue;
         if (length - tail >= LORA_NAME_LENGTH) return false;
         memcpy(module, start, length - tail);
         module[length - tail] = 0;

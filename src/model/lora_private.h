@@ -12,6 +12,8 @@ int lora_register_pair(Adapter *a, const char *module, int64_t in, int64_t out, 
 
 typedef enum LoraPart { LORA_DOWN, LORA_UP, LORA_ALPHA, LORA_PARTS } LoraPart;
 
+/* Whether the text is the module's name or its last parts, as "to_q" of "mid_block...to_q". */
+bool lora_names_module(const char *text, const char *module);
 /* "unet.mid_block...to_q.lora_A.weight" -> "mid_block...to_q", LORA_DOWN. False: not a name of any known layout. */
 bool lora_key_parse(const char *key, char module[LORA_NAME_LENGTH], LoraPart *part);
 /* For each pair of `known` its name with '_' for '.', in diffusers' naming and in that of the original checkpoints. */

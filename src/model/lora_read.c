@@ -106,9 +106,7 @@ static int check_settings(const Reader *r) {
 /* Pattern keys are module names or their ends (PEFT reads them as regular expressions; "^" anchors). */
 static bool pattern_fits(const char *pattern, const char *module) {
     if (pattern[0] == '^') return strcmp(pattern + 1, module) == 0;
-    size_t tail = strlen(pattern), length = strlen(module);
-    if (tail > length || strcmp(module + length - tail, pattern) != 0) return false;
-    return tail == length || module[length - tail - 1] == '.';
+    return lora_names_module(pattern, module);
 }
 
 static int pattern_number(const Reader *r, const char *table, const char *fallback, const char *module, double *out) {

@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/rng.h"
+#include "base/text.h"
 #include "format/safetensors.h"
 #include "format/store.h"
 #include "model/latent_resnet.h"
@@ -28,11 +29,6 @@ typedef struct Writing {
     uint16_t table[TABLE];    /* float16 */
     uint32_t words[SAFE_PIECE / (2 * WORD_VALUES)];
 } Writing;
-
-static bool ends_with(const char *text, const char *end) {
-    const size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 /* Its output is added to what went in. */
 static bool ends_branch(const char *name) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "format/safetensors.h"
 #include "model/weights.h"
 
@@ -12,18 +13,13 @@ enum { NAME = 128 };
 
 static size_t size_of(const SafeTensor *t) { return t->bytes / sizeof(float); }
 
-static bool ends_in(const char *name, const char *end) {
-    const size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
 static double row_length(const SafeTensor *t) { return (double)size_of(t) / (double)t->dim[0]; }
 
 /* Numbers that a row of the layer's weight is multiplied with; 0: a norm. */
 static double inputs_of(const Weights *w, const SafeTensor *t) {
     char weight[NAME];
     if (t->rank > 1) return row_length(t);
-    if (!ends_in(t->name, ".bias")) return 0;
+    if (!ends_with(t->name, ".bias")) return 0;
     snprintf(weight, sizeof weight, "%.*sweight", (int)(strlen(t->name) - strlen("bias")), t->name);
     for (size_t i = 0; i < weights_count(w); i++) {
         const SafeTensor *other = weights_at(w, i);
@@ -40,6 +36,6 @@ void random_start(Adapter *a, uint64_t seed) {
         const float bound = inputs > 0 ? (float)(1 / sqrt(inputs)) : 0;
         const RngKey key = {.seed = seed, .stream = RNG_START, .candidate = (uint32_t)k};
         if (inputs > 0) rng_uniform(key, -bound, bound, to, size_of(t));
-        for (size_t i = 0; inputs == 0 && i < size_of(t); i++) to[i] = ends_in(t->name, ".weight");
+        for (size_t i = 0; inputs == 0 && i < size_of(t); i++) to[i] = ends_with(t->name, ".weight");
     }
 }

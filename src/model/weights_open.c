@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/torch_pickle.h"
@@ -30,11 +31,6 @@ static const char *find_variant(const char *folder, const char *stem, const char
 static const char *find_checkpoint(const char *folder, const char *stem, Arena *a) {
     const char *path = arena_printf(a, "%s/%s%s.bin", folder, strcmp(stem, "model") == 0 ? "pytorch_" : "", stem);
     return path && torch_pickle_is(path) ? path : NULL;
-}
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
 }
 
 /* The first file of the folder whose name ends so; NULL: none. */

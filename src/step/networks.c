@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/sizes.h"
 #include "step/differentiate.h"
 
 static const size_t default_budget = (size_t)1 << 30; /* of all workers together */
@@ -114,8 +115,6 @@ static int plan_passes(Pipeline *p, Networks *n, const NetworksOptions *o, Error
     if (o->given->count) TRY(plan_given(p, n, o, err));
     return plan_decoders(p, n, o, err);
 }
-
-static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 static int bind_memory(Networks *n, Error *err) {
     size_t policy = generator_pass_bytes(n->policy);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/sizes.h"
 #include "model/text_pass.h"
 #include "train/machine.h"
 
@@ -38,8 +39,6 @@ void memory_texts(const Job *job, Session *s) {
              err.text, err.code ? "; " : "", s->text_folder);
     s->text_folder = NULL;
 }
-
-static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 void memory_plan(const Session *s, const Config *c, size_t records, size_t mapped, size_t prompts,
                  const RewardMemory *rewards, MemoryPlan *out) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "base/threads.h"
 #include "format/json.h"
 #include "format/safetensors.h"
@@ -74,7 +75,7 @@ static const char *decode(const json_t *vocab, const int32_t *ids, int n, Arena 
         json_object_foreach((json_t *)vocab, token, id) if (json_integer_value(id) == ids[i]) found = token;
         if (!found) return NULL;
         size_t length = strlen(found);
-        bool last = length > 4 && strcmp(found + length - 4, "</w>") == 0; /* of a word */
+        bool last = length > 4 && ends_with(found, "</w>"); /* of a word */
         text =
             arena_printf(a, "%s%.*s%s", text, (int)(last ? length - 4 : length), found, last && i + 1 < n ? " " : "");
     }

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "format/json.h"
 #include "format/jsonl.h"
 #include "format/png.h"
@@ -58,11 +59,6 @@ static int allocate(Drawing *d, Error *err) {
     d->latents = malloc(n * d->latent_count * sizeof *d->latents);
     d->rgb = malloc((size_t)d->count * (size_t)d->height * (size_t)d->width * 3);
     return d->z && d->latents && d->rgb ? 0 : fail(err, DRPO_E_MEMORY, "out of memory for %d pictures", d->count);
-}
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
 }
 
 static int open_output(Drawing *d, Error *err) {
