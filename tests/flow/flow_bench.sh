@@ -2,9 +2,9 @@
 # `drpo bench step --shape`: the embedded generator from end to end, and what is refused before gigabytes are written.
 . "$(dirname "$0")/common.sh"
 
-expect 0 "$DRPO" bench step --shape tiny --k 4 --positives 1 --negatives 1 --prompts-per-step 1 --steps 2 --threads 1 --dtype f32 --json
+expect 0 "$DRPO" bench step --shape tiny --k 4 --positives 1 --negatives 1 --prompts-per-step 1 --steps 1 --features "latent?keys=latent_mean_8" --threads 1 --dtype f32 --json
 [ "$(wc -l <out)" -eq 1 ] || broken "not one line: $(cat out)"
-for key in '"model": "tiny-turbo"' '"candidates": 4' '"side": 64' '"dtype": "f32"' '"updates": 2' '"start_seconds": [0-9]' '"peak_bytes": [1-9]'; do
+for key in '"model": "tiny-turbo"' '"candidates": 4' '"side": 64' '"dtype": "f32"' '"updates": 1' '"start_seconds": [0-9]' '"peak_bytes": [1-9]'; do
     grep -q "$key" out || broken "$key is missing: $(cat out)"
 done
 for phase in text generate reference decode reward features backward optimizer; do
