@@ -58,6 +58,7 @@ static int open_resnet(FeatureMap *m, Error *err) {
     if (!s) return fail(err, DRPO_E_MEMORY, "features: out of memory");
     if (file_exists(m->path)) {
         TRY(latent_resnet_open(m->path, &s->config, &m->weights, err));
+        weights_keep_stored(m->weights);
         TRY(read_deviation(m, &s->config, err));
         return check_network(m, &s->config, err);
     }
@@ -68,6 +69,7 @@ static int open_resnet(FeatureMap *m, Error *err) {
             m->spec, m->path);
     TRY(latent_resnet_config_read(path_join(m->arena, m->path, "config.json"), &s->config, err));
     TRY(weights_open(m->path, "model", &m->weights, err));
+    weights_keep_stored(m->weights);
     TRY(read_deviation(m, &s->config, err));
     return check_network(m, &s->config, err);
 }
