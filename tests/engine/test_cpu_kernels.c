@@ -84,6 +84,12 @@ static void winograd_many(Net *net) {
     winograd(net, shape4(21, 153, 9, 10), 203, frozen(net, shape4(203, 153, 3, 3), DT_F16));
 }
 
+/* A doubled image, whose last tiles are cut. */
+static void winograd_doubled(Net *net) {
+    Value w = param(net->g, frozen(net, shape4(705, 42, 3, 3), DT_F16));
+    net->y = conv2d(net->g, upsample2x(net->g, leaf(net, shape4(2, 42, 5, 3), 1, 0.1f)), w, NULL, 1, pad_same(1));
+}
+
 static const struct {
     const char *name;
     Build build;
@@ -98,7 +104,8 @@ static const struct {
                    {"winograd, kept", winograd_kept},
                    {"winograd, trainable", winograd_trainable},
                    {"winograd, slices", winograd_slices},
-                   {"winograd, few tiles", winograd_few}};
+                   {"winograd, few tiles", winograd_few},
+                   {"winograd, doubled", winograd_doubled}};
 enum { N_OWN = sizeof own_kernels / sizeof own_kernels[0] };
 
 static void every_instruction_set_agrees_with_the_reference(void **state) {

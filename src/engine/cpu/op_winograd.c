@@ -37,6 +37,7 @@ typedef struct Winograd {
     int64_t slice;  /* output channels whose weights are transformed at a time: whole panels */
     bool cached;    /* transformed once, else on every run */
     bool few;       /* tiles */
+    bool doubled;   /* x is the result of UPSAMPLE2X, so that 11 of the 36 products are zero */
     Pack *pack;
 } Winograd;
 
@@ -123,6 +124,7 @@ static WinogradTask task_of(const Winograd *s, float *out, void *const *in, int6
     t.height = (int)s->height;
     t.width = (int)s->width;
     t.tiles = (int)min_i64(s->block, s->tiles - t.first_tile);
+    t.doubled = s->doubled;
     return t;
 }
 
@@ -269,6 +271,7 @@ int cpu_winograd(CpuBackend *b, const Node *n, Kernel *k, Error *err) {
     s->in = w.dim[s->flip ? 0 : 1];
     s->out = w.dim[s->flip ? 1 : 0];
     s->act = n->attr.act;
+    s->doubled = !s->flip && n->in[0]->op == OP_UPSAMPLE2X;
     s->bias = !s->flip ? if_there(n, 2) : -1;
     s->residual = !s->flip ? if_there(n, 3) : -1;
     choose_sizes(s, n->shape);

@@ -59,6 +59,7 @@ typedef struct WinogradTask {
     size_t u_stride;          /* floats between places of u */
     int height, width, tiles; /* tiles: of this block */
     int64_t first_tile;
+    bool doubled; /* x is an image whose every pixel became 2 x 2: places of line 2 are zero */
 } WinogradTask;
 
 typedef struct SimdKernels {
