@@ -45,8 +45,9 @@ grep -q -- "--vae-steps" err || broken "the changed option is not named: $(cat e
 (exec "$DRPO" pretrain --out busy --threads 1 >/dev/null 2>&1) &
 other=$!
 for _ in 1 2 3 4 5 6 7 8 9 10; do [ -d busy/captions ] || sleep 0.2; done
-expect 2 "$DRPO" pretrain --out busy --threads 1
-grep -q "busy" err || broken "the folder is not named: $(cat err)"
+# shellcheck disable=SC2086
+expect 2 "$DRPO" pretrain --out busy $small
+grep -q "busy: another drpo" err || broken "the folder is not named: $(cat err)"
 kill $other
 wait $other 2>/dev/null
 
