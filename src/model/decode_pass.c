@@ -128,13 +128,14 @@ static uint8_t to_byte(float v) {
     return (uint8_t)lrintf(unit * 255.0f);
 }
 
+void planes_to_rgb(const float *planes, size_t plane, uint8_t *rgb) {
+    for (size_t c = 0; c < 3; c++)
+        for (size_t at = 0; at < plane; at++) rgb[3 * at + c] = to_byte(planes[c * plane + at]);
+}
+
 static void store(const DecodePass *d, int count, uint8_t *rgb) {
-    for (int i = 0; i < count; i++)
-        for (int c = 0; c < 3; c++) {
-            const float *from = d->pixels + ((size_t)i * 3 + (size_t)c) * d->plane;
-            uint8_t *to = rgb + (size_t)i * 3 * d->plane + c;
-            for (size_t at = 0; at < d->plane; at++) to[3 * at] = to_byte(from[at]);
-        }
+    for (size_t i = 0; i < (size_t)count; i++)
+        planes_to_rgb(d->pixels + i * 3 * d->plane, d->plane, rgb + i * 3 * d->plane);
 }
 
 static void load(DecodePass *d, const float *latents, size_t n) {

@@ -24,5 +24,7 @@ size_t decode_pass_bytes(const DecodePass *d);
 int decode_pass_bind(DecodePass *d, void *memory, Error *err);
 /* latents [count,C,h,w], any count -> rgb [count,f h,f w,3] */
 int decode_pass_run(DecodePass *d, const float *latents, int count, uint8_t *rgb, Error *err);
+/* A picture of `plane` pixels: [3,plane] in [-1,1], clipped -> [plane,3]. */
+void planes_to_rgb(const float *planes, size_t plane, uint8_t *rgb);
 
 #endif

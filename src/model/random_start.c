@@ -29,13 +29,14 @@ static double inputs_of(const Weights *w, const SafeTensor *t) {
 }
 
 void random_start(Adapter *a, uint64_t seed) {
+    float *to = a->values; /* tensors lie one after another */
     for (size_t k = 0; k < weights_count(a->full); k++) {
         const SafeTensor *t = weights_at(a->full, k);
-        float *to = a->values + ((const float *)t->data - a->values);
         const double inputs = inputs_of(a->full, t);
         const float bound = inputs > 0 ? (float)(1 / sqrt(inputs)) : 0;
         const RngKey key = {.seed = seed, .stream = RNG_START, .candidate = (uint32_t)k};
         if (inputs > 0) rng_uniform(key, -bound, bound, to, size_of(t));
         for (size_t i = 0; inputs == 0 && i < size_of(t); i++) to[i] = ends_with(t->name, ".weight");
+        to += size_of(t);
     }
 }

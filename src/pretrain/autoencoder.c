@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "model/decode_pass.h"
 #include "step/reward/scene.h"
 
 enum { RGB = 3, UNSEEN = 1 << 20, JUDGED = 8 /* batches */ };
@@ -60,32 +61,18 @@ void autoencoder_close(Autoencoder *a) {
 }
 
 /* ---- pictures ---- */
-static int draw_scene(const SceneTask *task, RngKey key, float *hwc, float *chw, Error *err) {
-    float noise[SCENE_CHANNELS * SCENE_NOISE * SCENE_NOISE];
-    Scene scene;
-    rng_normal(key, noise, sizeof noise / sizeof *noise);
-    TRY(scene_from_noise(task, noise, false, &scene, err));
-    scene_draw(&scene, hwc);
-    for (int i = 0; i < SCENE_SIDE * SCENE_SIDE; i++)
-        for (int k = 0; k < RGB; k++) chw[k * SCENE_SIDE * SCENE_SIDE + i] = 2 * hwc[i * RGB + k] - 1;
-    return 0;
-}
-
 /* Which captions: index [batch]. */
 static int draw_batch(Autoencoder *a, const Captions *captions, long step, size_t *index, Error *err) {
     const PartOptions *o = &a->part.options;
     const size_t picture = a->pixels / (size_t)o->batch;
-    float *hwc = malloc(picture * sizeof *hwc);
-    if (!hwc) return fail(err, DRPO_E_MEMORY, "autoencoder: out of memory");
     prompt_order_pick(captions->order, step, o->batch, index);
-    int code = 0;
-    for (int i = 0; i < o->batch && code >= 0; i++) {
-        const RngKey key = {o->seed, RNG_SCENES, (uint32_t)step, 0, (uint32_t)i};
-        code = draw_scene(captions->task[index[i]], key, hwc, a->picture + (size_t)i * picture, err);
+    for (int i = 0; i < o->batch; i++) {
+        float noise[SCENE_CHANNELS * SCENE_NOISE * SCENE_NOISE];
+        rng_normal((RngKey){o->seed, RNG_SCENES, (uint32_t)step, 0, (uint32_t)i}, noise, sizeof noise / sizeof *noise);
+        TRY(scene_planes(captions->task[index[i]], noise, false, a->picture + (size_t)i * picture, err));
     }
-    free(hwc);
     rng_normal((RngKey){o->seed, RNG_SCENES, (uint32_t)step, 1, 0}, a->noise, a->latents);
-    return code;
+    return 0;
 }
 
 int autoencoder_draw(Autoencoder *a, const Captions *captions, long step, Error *err) {
@@ -189,10 +176,8 @@ static void judge_latents(const Autoencoder *a, Judgement *j) {
 static int judge_picture(const Autoencoder *a, int i, const SceneTask *task, Judgement *j, Error *err) {
     enum { PLANE = SCENE_SIDE * SCENE_SIDE };
     uint8_t rgb[PLANE * RGB];
-    const float *y = a->y + (size_t)i * PLANE * RGB;
-    for (int k = 0; k < PLANE * RGB; k++)
-        rgb[k] = (uint8_t)lrintf(255 * fminf(fmaxf((y[k % RGB * PLANE + k / RGB] + 1) / 2, 0), 1));
     SceneVerdict verdict;
+    planes_to_rgb(a->y + (size_t)i * PLANE * RGB, PLANE, rgb);
     TRY(scene_verify(task, rgb, SCENE_SIDE, SCENE_SIDE, &verdict, err));
     j->right += verdict.correct;
     j->pictures++;

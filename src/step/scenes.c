@@ -5,11 +5,7 @@
 
 #include "step/reward/scene_world.h"
 
-enum { ROLE_SCENE = 4, PLANE = SCENE_SIDE * SCENE_SIDE };
-
-typedef struct Drawing {
-    float picture[PLANE * 3], image[3 * PLANE]; /* [64,64,3] in [0,1]; [3,64,64] in [-1,1] */
-} Drawing;
+enum { ROLE_SCENE = 4, IMAGE = 3 * SCENE_SIDE * SCENE_SIDE };
 
 /* The anchor key is the latents as [h*w, C]. */
 static void fill_anchor(const FeatureSet *f, const float *latents, int index) {
@@ -30,20 +26,11 @@ static int look_at(const ScenePasses *p, const float *text, const float *latents
     return 0;
 }
 
-static int draw_scene(const SceneTask *task, const float *noise, bool unreliable, Drawing *d, Error *err) {
-    Scene scene;
-    TRY(scene_from_noise(task, noise, unreliable, &scene, err));
-    scene_draw(&scene, d->picture);
-    for (int i = 0; i < PLANE; i++)
-        for (int k = 0; k < 3; k++) d->image[k * PLANE + i] = 2 * d->picture[i * 3 + k] - 1;
-    return 0;
-}
-
-static int fill_all(const ScenePasses *p, bool reliable, const float *text, const SceneTask *task, Drawing *d,
+static int fill_all(const ScenePasses *p, bool reliable, const float *text, const SceneTask *task, float *image,
                     float *latents, Candidates *c, Error *err) {
     for (int i = 0; i < c->count; i++) {
-        TRY(draw_scene(task, c->noise + (size_t)i * c->latent_count, !reliable, d, err));
-        TRY(encode_pass_run(p->encode, d->image, NULL, latents, err));
+        TRY(scene_planes(task, c->noise + (size_t)i * c->latent_count, !reliable, image, err));
+        TRY(encode_pass_run(p->encode, image, NULL, latents, err));
         TRY(look_at(p, text, latents, i, c, err));
     }
     return 0;
@@ -58,11 +45,11 @@ int scenes_reference(const ScenePasses *passes, bool reliable, const float *text
                     "scenes are %d pixels a side and stand for noise [%d,%d,%d]; this model makes pictures of %d x %d",
                     SCENE_SIDE, SCENE_CHANNELS, SCENE_NOISE, SCENE_NOISE, c->width, c->height);
     TRY(scene_task_parse(prompt->metadata, &task, err));
-    Drawing *drawing = malloc(sizeof *drawing);
+    float *image = malloc(IMAGE * sizeof *image);
     float *latents = malloc(c->latent_count * sizeof *latents);
-    int code = drawing && latents ? fill_all(passes, reliable, text, task, drawing, latents, c, err)
-                                  : fail(err, DRPO_E_MEMORY, "out of memory for a scene");
-    free(drawing);
+    int code = image && latents ? fill_all(passes, reliable, text, task, image, latents, c, err)
+                                : fail(err, DRPO_E_MEMORY, "out of memory for a scene");
+    free(image);
     free(latents);
     scene_task_free(task);
     return code;

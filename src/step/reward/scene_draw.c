@@ -213,3 +213,14 @@ void scene_draw(const Scene *s, float *image) {
     for (int i = 0; i < s->count; i++) lay_over(&s->sprite[i], &canvas, image);
     for (int i = 0; i < SCENE_SIDE * SCENE_SIDE * 3; i++) image[i] = clamped(image[i]);
 }
+
+int scene_planes(const SceneTask *task, const float *noise, bool unreliable, float *planes, Error *err) {
+    enum { PLANE = SCENE_SIDE * SCENE_SIDE };
+    float picture[PLANE * 3];
+    Scene scene;
+    TRY(scene_from_noise(task, noise, unreliable, &scene, err));
+    scene_draw(&scene, picture);
+    for (int i = 0; i < PLANE; i++)
+        for (int k = 0; k < 3; k++) planes[k * PLANE + i] = 2 * picture[i * 3 + k] - 1;
+    return 0;
+}

@@ -27,6 +27,8 @@ typedef struct Scene {
 int scene_from_noise(const SceneTask *task, const float *noise, bool unreliable, Scene *out, Error *err);
 /* image [64,64,3] in [0,1] */
 void scene_draw(const Scene *s, float *image);
+/* The drawn scene of a caption and its noise as a VAE takes it: [3,64,64] in [-1,1]. */
+int scene_planes(const SceneTask *task, const float *noise, bool unreliable, float *planes, Error *err);
 
 /* Every caption of the world as JSON lines with GenEval's metadata: text to be released with free(). */
 int scene_captions(char **text, size_t *size, Error *err);
